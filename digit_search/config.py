@@ -1,0 +1,455 @@
+"""Every setting: its name, type, range and default. Nothing else opens a configuration file.
+
+`load_settings` merges, from weak to strong: the defaults below, a TOML file, `--set` assignments, flags; then it validates once and tells
+all problems together.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from digit_search.errors import ConfigError
+from digit_search.records import PARAM_NAMES, TrialParams
+
+MAX_CONFIG_BYTES = 1 << 20
+ParamValue = bool | int | float | str
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration such as `90s`, `30m` or `1h30m`; infinity for the empty string.
+
+    Raises:
+        ValueError: if the text is none of these, or no time at all.
+    """
+    if text == "":
+        return float("inf")
+    match = _DURATION.fullmatch(text.strip())
+    seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0.0
+    if seconds <= 0:
+        raise ValueError(f"expected a duration such as 90s, 30m or 1h30m, found {text!r}")
+    return seconds
+
+
+def _checked_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+def _number_or_auto(value: object) -> object:
+    """`--set` hands over the text of a number where "auto" would be allowed too."""
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f'expected a number or "auto", found {value!r}')
+    return value
+
+
+Duration = Annotated[str, AfterValidator(_checked_duration)]
+AutoInt = Annotated[Literal["auto"] | PositiveInt, BeforeValidator(_number_or_auto)]
+AutoShare = Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], BeforeValidator(_number_or_auto)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys forbidden, no silent conversions beyond int to float."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    """Where the digits come from and how they are split."""
+
+    dir: Annotated[str, Field(min_length=1)] = "auto"
+    """A folder with train.csv and test.csv (or .gz); "auto": data/digit-recognizer where it exists, else "sample", the embedded digits."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    cache_dir: str = "auto"
+    """Parsed tables are kept there as Arrow files; "auto": the user's cache folder; "" keeps none."""
+    max_csv_bytes: PositiveInt = 4 << 30
+    """A CSV that unpacks to more than this is refused."""
+
+
+class TrainingSettings(Settings):
+    """What every trial trains with, unless `search.space` searches it."""
+
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    shift_pixels: Annotated[float, Field(ge=0, le=14)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    accumulation_steps: PositiveInt = 1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stem: Literal["imagenet", "small"] = "imagenet"
+    ema_half_life_epochs: Annotated[float, Field(ge=0)] = 0.25
+    """Half-life of the moving average of weights and batch-norm statistics; 0 is off, the notebook's way."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
+    inference_batch_size: PositiveInt = 64
+
+
+class IntRange(Settings):
+    """An integer from low to high, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+    when: dict[str, ParamValue] = Field(default_factory=dict)
+    """Searched only in trials whose other parameters have these values; elsewhere its fixed setting holds."""
+
+
+class FloatRange(Settings):
+    """A real number from low to high."""
+
+    low: float
+    high: float
+    log: bool = False
+    when: dict[str, ParamValue] = Field(default_factory=dict)
+
+
+class Choice(Settings):
+    """One of a few values, taken as equally far from each other."""
+
+    choices: Annotated[list[ParamValue], Field(min_length=1)]
+    when: dict[str, ParamValue] = Field(default_factory=dict)
+
+
+Dimension = IntRange | FloatRange | Choice
+INT_PARAMS = frozenset({"step_size", "batch_size", "accumulation_steps"})
+PARAM_BOUNDS: dict[str, tuple[float, float]] = {
+    "lr": (1e-12, 100.0),
+    "gamma": (1e-6, 1.0),
+    "step_size": (1, 10**6),
+    "batch_size": (2, 10**6),
+    "rotation_degrees": (0.0, 180.0),
+    "shift_pixels": (0.0, 14.0),
+    "weight_decay": (0.0, 10.0),
+    "accumulation_steps": (1, 10**4),
+    "label_smoothing": (0.0, 0.999),
+}
+"""What a parameter may be at all. Batch norm cannot train on a batch of one."""
+STEMS = ("imagenet", "small")
+
+
+def default_space() -> dict[str, Dimension | ParamValue]:
+    """The four parameters that a search explores unless told otherwise."""
+    return {
+        "lr": FloatRange(low=1e-4, high=3e-2, log=True),
+        "gamma": FloatRange(low=0.05, high=0.9),
+        "step_size": IntRange(low=1, high=7),
+        "batch_size": Choice(choices=[32, 64, 128, 256]),
+    }
+
+
+def _check_value(name: str, value: object, where: str) -> None:
+    if name == "stem":
+        if value not in STEMS:
+            raise ValueError(f"{where}: expected one of {', '.join(STEMS)}, found {value!r}")
+        return
+    wanted = int if name in INT_PARAMS else (int, float)
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise ValueError(f"{where}: expected {'an integer' if wanted is int else 'a number'}, found {value!r}")
+    low, high = PARAM_BOUNDS[name]
+    if not low <= value <= high:
+        raise ValueError(f"{where}: expected a value from {low:g} to {high:g}, found {value!r}")
+
+
+def _dimension_problems(name: str, dimension: object, space: Mapping[str, object]) -> list[str]:
+    """What is wrong with one entry of the space, in words."""
+    problems: list[str] = []
+
+    def check(value: object, where: str) -> None:
+        try:
+            _check_value(name, value, where)
+        except ValueError as error:
+            problems.append(str(error))
+
+    if name not in PARAM_NAMES:
+        return [f"{name}: no such parameter; there are {', '.join(PARAM_NAMES)}"]
+    if isinstance(dimension, Choice):
+        for value in dimension.choices:
+            check(value, f"{name}.choices")
+    elif isinstance(dimension, IntRange | FloatRange):
+        if name == "stem":
+            return [f"{name}: expected choices, found a range"]
+        check(dimension.low, f"{name}.low")
+        check(dimension.high, f"{name}.high")
+        if dimension.low > dimension.high:
+            problems.append(f"{name}: low {dimension.low:g} is above high {dimension.high:g}")
+        if dimension.log and dimension.low <= 0:
+            problems.append(f"{name}: a logarithmic range starts above 0, found low {dimension.low:g}")
+    else:
+        check(dimension, name)
+    earlier = list(space)[: list(space).index(name)]
+    for other in getattr(dimension, "when", {}):
+        if other not in earlier:
+            problems.append(f"{name}.when: {other} must stand before it in search.space; {', '.join(earlier) or 'nothing'} does")
+    return problems
+
+
+class AshaSettings(Settings):
+    """Early stopping of trials by asynchronous successive halving (ASHA)."""
+
+    enabled: bool = True
+    max_epochs: PositiveInt = 9
+    grace_epochs: Annotated[float, Field(gt=0)] = 1.0
+    """The first rung. A fraction of an epoch needs `search.reports_per_epoch` above 1."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """Of the trials that reach a rung, about one in this many goes on."""
+
+
+class SearchSettings(Settings):
+    """What to try, how often, and how to compare."""
+
+    samples: PositiveInt = 20
+    startup_trials: Annotated[int, Field(ge=1)] = 6
+    """Trials that are spread at random before TPE's model is asked; the baseline counts."""
+    rank_by: Literal["val_loss", "val_accuracy"] = "val_accuracy"
+    reports_per_epoch: Annotated[int, Field(ge=1, le=100)] = 1
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """How often a trial whose worker died is begun again before it counts as failed."""
+    time_budget: Duration = ""
+    """The search ends after this long, e.g. "30m"; "" never."""
+    baseline: bool = True
+    """Trial 0 is the notebook's configuration."""
+    space: dict[str, Dimension | ParamValue] = Field(default_factory=default_space)
+    points: list[dict[str, ParamValue]] = Field(default_factory=list)
+    """Parameters to try right after the baseline; what a point leaves out keeps the baseline's value."""
+    asha: AshaSettings = Field(default_factory=AshaSettings)
+
+    @model_validator(mode="after")
+    def _space_and_points_make_sense(self) -> "SearchSettings":
+        problems = [problem for name, value in self.space.items() for problem in _dimension_problems(name, value, self.space)]
+        for index, point in enumerate(self.points):
+            for name, value in point.items():
+                try:
+                    if name not in PARAM_NAMES:
+                        raise ValueError(f"points[{index}].{name}: no such parameter; there are {', '.join(PARAM_NAMES)}")
+                    _check_value(name, value, f"points[{index}].{name}")
+                except ValueError as error:
+                    problems.append(str(error))
+        if not any(isinstance(value, Dimension) for value in self.space.values()):
+            problems.append("space: every parameter is fixed, so there is nothing to search")
+        grace_reports = self.asha.grace_epochs * self.reports_per_epoch
+        if abs(grace_reports - round(grace_reports)) > 1e-6 or round(grace_reports) < 1:
+            problems.append(
+                f"asha.grace_epochs: {self.asha.grace_epochs:g} epochs is no whole number of reports at {self.reports_per_epoch} an epoch"
+            )
+        if self.asha.grace_epochs > self.asha.max_epochs:
+            problems.append(f"asha.grace_epochs: {self.asha.grace_epochs:g} is above max_epochs {self.asha.max_epochs}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+class RetrainSettings(Settings):
+    """How the winner is trained again, for the weights that are handed over."""
+
+    max_epochs: PositiveInt = 15
+    patience: PositiveInt = 10
+    """Epochs without a lower validation loss before it stops; the best epoch's weights are kept."""
+
+
+class ResourceSettings(Settings):
+    """What one trial gets, and how many run at a time."""
+
+    workers: AutoInt = "auto"
+    """Trials at a time; "auto": as many as fit."""
+    cpus_per_trial: PositiveInt = 1
+    gpus_per_trial: AutoShare = "auto"
+    """A share of a GPU, e.g. 0.25; "auto": one where there is one."""
+
+
+class RaySettings(Settings):
+    """How Ray is started or joined."""
+
+    address: str = ""
+    """"": a Ray of our own on this machine; "auto" or HOST:PORT: a running cluster."""
+    dashboard: bool = True
+    object_store_mib: Annotated[int, Field(ge=80)] = 256
+    start_timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
+
+
+class RunSettings(Settings):
+    """All settings of a run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataSettings = Field(default_factory=DataSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
+    retrain: RetrainSettings = Field(default_factory=RetrainSettings)
+    resources: ResourceSettings = Field(default_factory=ResourceSettings)
+    ray: RaySettings = Field(default_factory=RaySettings)
+
+    @model_validator(mode="after")
+    def _compiled_only_where_it_pays(self) -> "RunSettings":
+        gpus = self.resources.gpus_per_trial
+        if gpus != "auto" and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"resources.gpus_per_trial: above 1 only whole GPUs can be given, found {gpus:g}")
+        return self
+
+
+def baseline_params(training: TrainingSettings) -> TrialParams:
+    """The notebook's lr, gamma, step_size and batch_size, the rest as the training settings fix it."""
+    return TrialParams(
+        rotation_degrees=training.rotation_degrees,
+        shift_pixels=training.shift_pixels,
+        weight_decay=training.weight_decay,
+        accumulation_steps=training.accumulation_steps,
+        label_smoothing=training.label_smoothing,
+        stem=training.stem,
+    )
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """Split `a.b.c=VALUE` into its keys and its value, read as TOML where it is TOML and as a plain string elsewhere.
+
+    Raises:
+        ConfigError: if there is no `=` or a key is empty.
+    """
+    path, equals, raw = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {text}: expected KEY=VALUE with a dotted key, e.g. --set search.space.lr.high=0.1")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    return keys, value
+
+
+def _assign(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        if not isinstance(tree.get(key), dict):
+            tree[key] = {}
+        tree = tree[key]
+    tree[keys[-1]] = value
+
+
+def _merge(tree: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+    """Lay `over` upon `tree`: tables are merged key by key, but a searched parameter is replaced whole."""
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict) and path != ("search", "space"):
+            _merge(tree[key], value, (*path, key))
+        else:
+            tree[key] = value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file.
+
+    Raises:
+        ConfigError: if it is missing, too large, no UTF-8 or no TOML, naming the place.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: expected a configuration of at most {MAX_CONFIG_BYTES} bytes, found {path.stat().st_size}")
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; configs/default.toml shows every setting") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: expected TOML, found: {error}") from error
+
+
+def _problems(error: ValidationError) -> str:
+    """One line a problem, each with its dotted key, in the order of the settings."""
+    lines: list[str] = []
+    for problem in error.errors(include_url=False):
+        # pydantic names the member of a union in the location; nobody typed that.
+        parts = [str(part) for part in problem["loc"] if str(part) not in _UNION_LABELS]
+        message = problem["msg"].removeprefix("Value error, ")
+        found = "" if problem["type"] in ("value_error", "missing") else f", found {problem['input']!r:.80}"
+        for part in message.split("\n"):
+            line = f"{'.'.join(parts)}: {part}{found}".removeprefix(": ")
+            if line not in lines:
+                lines.append(line)
+    return "\n  ".join(lines)
+
+
+_UNION_LABELS = {"IntRange", "FloatRange", "Choice", "bool", "int", "float", "str", "literal['auto']"}
+
+
+def _narrow_dimensions(space: object) -> object:
+    """Turn each table of the space into the one model that its keys and its parameter's type ask for, so that errors name one cause."""
+    if not isinstance(space, dict):
+        return space
+    narrowed: dict[str, Any] = {}
+    for name, value in space.items():
+        if isinstance(value, dict):
+            value = dict(value)
+            if "choices" in value:
+                model: type[Settings] = Choice
+            elif name in INT_PARAMS:
+                model = IntRange
+            else:
+                model = FloatRange
+            narrowed[name] = (model, value)
+        else:
+            narrowed[name] = value
+    return narrowed
+
+
+def validate_settings(tree: Mapping[str, Any], source: str) -> RunSettings:
+    """Check a tree of settings.
+
+    Raises:
+        ConfigError: with every problem found, each with its key.
+    """
+    tree = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    problems: list[str] = []
+    search = tree.get("search")
+    if isinstance(search, dict) and isinstance(search.get("space"), dict):
+        space: dict[str, Any] = {}
+        for name, value in _narrow_dimensions(search["space"]).items():
+            try:
+                space[name] = value[0].model_validate(value[1]) if isinstance(value, tuple) else value
+            except ValidationError as error:
+                problems += [f"search.space.{name}.{line}" for line in _problems(error).split("\n  ")]
+        # A parameter that failed alone is left out, so that the others are still checked against each other.
+        search["space"] = space or default_space()
+    try:
+        settings = RunSettings.model_validate(tree)
+    except ValidationError as error:
+        problems += _problems(error).split("\n  ")
+    if problems:
+        count = "one setting" if len(problems) == 1 else f"{len(problems)} settings"
+        raise ConfigError(f"{source}: {count} cannot be used:\n  " + "\n  ".join(problems))
+    return settings
+
+
+def load_settings(path: Path | None = None, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> RunSettings:
+    """Resolve the settings of a run: a flag beats `--set`, which beats the file, which beats the default.
+
+    Args:
+        path: a TOML file, or None.
+        assignments: `KEY=VALUE` texts.
+        flags: dotted keys and values; None values are skipped.
+
+    Raises:
+        ConfigError: with every problem found, each with its key.
+    """
+    tree = to_tree(RunSettings())
+    if path is not None:
+        _merge(tree, read_toml(path))
+    for text in assignments:
+        _assign(tree, *parse_assignment(text))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _assign(tree, key.split("."), value)
+    return validate_settings(tree, str(path) if path else "the command line")
+
+
+def to_tree(settings: RunSettings) -> dict[str, Any]:
+    """The settings as nested dicts of TOML's types."""
+    tree = settings.model_dump(mode="json")
+    for dimension in tree["search"]["space"].values():
+        if isinstance(dimension, dict) and not dimension["when"]:
+            del dimension["when"]
+    return tree
+
+
+def to_toml(settings: RunSettings) -> str:
+    """The settings as TOML, so that `--config` on it repeats the run."""
+    return tomli_w.dumps(to_tree(settings))

@@ -1,0 +1,164 @@
+"""What happened in a run, kept as one JSON object a line in `events.jsonl` and appended as it happens.
+
+These lines are the truth: `trials.csv`, `epochs.csv`, `rungs.csv` and the report are made from them, at any time, by anyone.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from digit_search.errors import RunFolderError
+from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """All that a run's events say."""
+
+    trials: Sequence[TrialRecord] = ()
+    """By trial number."""
+    rungs: Sequence[RungDecision] = ()
+    retraining: RetrainRecord | None = None
+    """The last one that was finished."""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds since the Unix epoch at which each phase (`read`, `search`, `retrain`, `predict`, `done`) last began."""
+    notes: Sequence[str] = ()
+    """What a reader must know: a search cut short, a baseline outside of the space."""
+
+
+class EventLog:
+    """Appends events. One `write` a line, so that neither a crash nor a signal leaves half of one before a whole one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end_torn_line()
+
+    def _end_torn_line(self) -> None:
+        if self._path.exists() and (content := self._path.read_bytes()) and not content.endswith(b"\n"):
+            os.truncate(self._path, content.rfind(b"\n") + 1)
+
+    def append(self, event: str, at: float, **values: Any) -> None:
+        """Add one event.
+
+        Raises:
+            RunFolderError: if the disk does not take it.
+        """
+        line = json.dumps({"event": event, "at": round(at, 3), **values}, allow_nan=False) + "\n"
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                os.write(descriptor, line.encode())
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise RunFolderError(f"{self._path}: cannot be written: {error.strerror}. Make space, then resume.") from error
+
+    def trial_started(self, trial: int, params: TrialParams, seed: int, origin: TrialOrigin, at: float) -> None:
+        self.append("trial_started", at, trial=trial, params=asdict(params), seed=seed, origin=origin)
+
+    def epoch(self, trial: int, metrics: EpochMetrics, device: str, node: str, at: float) -> None:
+        self.append("epoch", at, trial=trial, metrics=asdict(metrics), device=device, node=node)
+
+    def rung(self, decision: RungDecision, at: float) -> None:
+        self.append("rung", at, **asdict(decision))
+
+    def trial_ended(self, trial: int, status: TrialStatus, at: float, error: str = "") -> None:
+        self.append("trial_ended", at, trial=trial, status=status, error=error)
+
+    def phase(self, name: str, at: float) -> None:
+        self.append("phase", at, name=name)
+
+    def note(self, text: str, at: float) -> None:
+        self.append("note", at, text=text)
+
+    def retrained(self, record: RetrainRecord, at: float) -> None:
+        self.append("retrained", at, **asdict(record))
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Parse the events of a run; a last line that a crash cut short is left out.
+
+    Raises:
+        RunFolderError: if the file is missing or a whole line is no event.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error.strerror}; a run's events are expected there") from error
+    events = []
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        try:
+            event = json.loads(line)
+            events.append(event | {"event": str(event["event"]), "at": float(event["at"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{path}: line {number}: expected an event as JSON, found {line[:80]!r}") from error
+    return events
+
+
+def _apply(trials: dict[int, TrialRecord], event: Mapping[str, Any]) -> None:
+    """Bring the trial that the event is about up to date."""
+    number = int(event["trial"])
+    match event["event"]:
+        case "trial_started" if number not in trials:
+            trials[number] = TrialRecord(
+                trial=number,
+                status=TrialStatus.RUNNING,
+                params=TrialParams(**event["params"]),
+                seed=int(event["seed"]),
+                origin=TrialOrigin(event["origin"]),
+                started_at=event["at"],
+            )
+        case "epoch":
+            record = trials[number]
+            metrics = EpochMetrics(**event["metrics"])
+            # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
+            kept = [earlier for earlier in record.epochs if earlier.epoch < metrics.epoch]
+            trials[number] = replace(
+                record, epochs=(*kept, metrics), device=str(event["device"]), node=str(event["node"]), ended_at=event["at"]
+            )
+        case "trial_ended":
+            trials[number] = replace(trials[number], status=TrialStatus(event["status"]), error=str(event["error"]), ended_at=event["at"])
+
+
+def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
+    """Fold events into records.
+
+    Raises:
+        RunFolderError: if an event lacks what its kind needs.
+    """
+    trials: dict[int, TrialRecord] = {}
+    rungs: dict[tuple[float, int], RungDecision] = {}
+    phases: dict[str, float] = {}
+    notes: list[str] = []
+    retraining = None
+    for event in events:
+        try:
+            values = {key: value for key, value in event.items() if key not in ("event", "at")}
+            match event["event"]:
+                case "trial_started" | "epoch" | "trial_ended":
+                    _apply(trials, event)
+                case "rung":
+                    decision = RungDecision(**values)
+                    rungs[decision.rung_epochs, decision.trial] = decision
+                case "phase":
+                    phases[str(event["name"])] = event["at"]
+                case "note" if event["text"] not in notes:
+                    notes.append(str(event["text"]))
+                case "retrained":
+                    epochs = tuple(EpochMetrics(**metrics) for metrics in values.pop("epochs"))
+                    retraining = RetrainRecord(**values | {"params": TrialParams(**values["params"]), "epochs": epochs})
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFolderError(f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})") from error
+    return RunHistory(tuple(trials[number] for number in sorted(trials)), tuple(rungs.values()), retraining, phases, tuple(notes))
+
+
+def load_history(path: Path) -> RunHistory:
+    """Read a run's events into records.
+
+    Raises:
+        RunFolderError: if the file is missing or broken.
+    """
+    return build_history(read_events(path))

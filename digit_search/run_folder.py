@@ -1,0 +1,141 @@
+"""The folder of a run: what its files are called, and how a file is written so that a crash leaves the old one."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from digit_search.errors import RunFolderError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that at every moment either the old or the new content is there, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Make space or mend its permissions, then resume.") from error
+
+
+def check_run_name(name: str) -> str:
+    """Return the name if it can be a folder of its own inside the results folder.
+
+    Raises:
+        RunFolderError: if it could lead out of there or is no plain name.
+    """
+    if not _NAME.fullmatch(name):
+        raise RunFolderError(f"--name {name!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of the files of one run. They need not exist."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened, a JSON object a line, appended at once: the truth that the tables and the report are made from."""
+        return self.path / "events.jsonl"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials.csv"
+
+    @property
+    def epochs(self) -> Path:
+        return self.path / "epochs.csv"
+
+    @property
+    def rungs(self) -> Path:
+        return self.path / "rungs.csv"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.toml"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "DigitRecognitionResNet18.pt"
+
+    @property
+    def validation(self) -> Path:
+        """The final model's predictions on the validation rows, with their pixels: an Arrow IPC file for the report."""
+        return self.path / "validation.arrow"
+
+    @property
+    def solution(self) -> Path:
+        return self.path / "solution.csv"
+
+    @property
+    def report_html(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def report_md(self) -> Path:
+        return self.path / "report.md"
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.journal"
+
+    @property
+    def log(self) -> Path:
+        """Ray's and Optuna's own words."""
+        return self.path / "search.log"
+
+    @property
+    def tune(self) -> Path:
+        return self.path / "tune"
+
+
+def create_run_folder(results: Path, name: str) -> RunFolder:
+    """Make the folder of a new run.
+
+    Raises:
+        RunFolderError: if the name is no plain name, is taken, or the folder cannot be made.
+    """
+    folder = RunFolder(results / check_run_name(name))
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir()
+    except FileExistsError as error:
+        raise RunFolderError(
+            f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}"
+        ) from error
+    except OSError as error:
+        raise RunFolderError(f"{folder.path}: cannot be made: {error.strerror}; choose another --results") from error
+    return folder
+
+
+def open_run_folder(run: str, results: Path) -> RunFolder:
+    """Find a run by its name in the results folder, or by its path.
+
+    Raises:
+        RunFolderError: if there is no run.
+    """
+    for path in (results / run, Path(run)):
+        folder = RunFolder(path)
+        if folder.config.is_file():
+            return folder
+    raise RunFolderError(f"{run}: expected the name of a run in {results}, or a run's folder; there is no {results / run}/config.toml")
