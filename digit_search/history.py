@@ -59,11 +59,10 @@ class EventLog:
     def trial_started(self, trial: int, params: TrialParams, seed: int, origin: TrialOrigin, at: float) -> None:
         self.append("trial_started", at, trial=trial, params=asdict(params), seed=seed, origin=origin)
 
-    def epoch(self, trial: int, metrics: EpochMetrics, device: str, node: str, at: float) -> None:
-        self.append("epoch", at, trial=trial, metrics=asdict(metrics), device=device, node=node)
-
-    def rung(self, decision: RungDecision, at: float) -> None:
-        self.append("rung", at, **asdict(decision))
+    def epoch(self, trial: int, metrics: EpochMetrics, device: str, node: str, at: float, decision: RungDecision | None = None) -> None:
+        """A report, and what ASHA decided upon it where it reached a rung: in one line, so that no crash can part them."""
+        rung = None if decision is None else asdict(decision)
+        self.append("epoch", at, trial=trial, metrics=asdict(metrics), device=device, node=node, rung=rung)
 
     def trial_ended(self, trial: int, status: TrialStatus, at: float, error: str = "") -> None:
         self.append("trial_ended", at, trial=trial, status=status, error=error)
@@ -117,7 +116,12 @@ def _apply(trials: dict[int, TrialRecord], event: Mapping[str, Any]) -> None:
             # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
             kept = [earlier for earlier in record.epochs if earlier.epoch < metrics.epoch]
             trials[number] = replace(
-                record, epochs=(*kept, metrics), device=str(event["device"]), node=str(event["node"]), ended_at=event["at"]
+                record,
+                status=TrialStatus.RUNNING,
+                epochs=(*kept, metrics),
+                device=str(event["device"]),
+                node=str(event["node"]),
+                ended_at=event["at"],
             )
         case "trial_ended":
             trials[number] = replace(trials[number], status=TrialStatus(event["status"]), error=str(event["error"]), ended_at=event["at"])
@@ -140,9 +144,9 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
             match event["event"]:
                 case "trial_started" | "epoch" | "trial_ended":
                     _apply(trials, event)
-                case "rung":
-                    decision = RungDecision(**values)
-                    rungs[decision.rung_epochs, decision.trial] = decision
+                    if event.get("rung"):
+                        decision = RungDecision(**event["rung"])
+                        rungs[decision.rung_epochs, decision.trial] = decision
                 case "phase":
                     phases[str(event["name"])] = event["at"]
                 case "note" if event["text"] not in notes:

@@ -113,7 +113,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class RungDecision:
-    """What ASHA decided for one trial at one rung. `score` is higher for better, whatever the metric."""
+    """What ASHA decided for one trial at one rung. `score` is the value of the metric that trials are ranked by."""
 
     rung_epochs: float
     trial: int

@@ -1,7 +1,10 @@
 """The folder of a run: what its files are called, and how a file is written so that a crash leaves the old one."""
 
+import fcntl
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +15,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that at every moment either the old or the new content is there, also after a power cut."""
+    encoded = content.encode() if isinstance(content, str) else bytes(content)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(encoded)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -107,6 +111,45 @@ class RunFolder:
     @property
     def tune(self) -> Path:
         return self.path / "tune"
+
+    def trial(self, trial: int) -> Path:
+        """Where a trial keeps its checkpoints, its errors and its TensorBoard events."""
+        return self.tune / trial_name(trial)
+
+    @property
+    def retraining(self) -> Path:
+        """Where the retraining keeps its checkpoints while it goes on."""
+        return self.path / "retraining"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only process that works on this run. The system drops the lock with the process, however that ends.
+
+        Raises:
+            RunFolderError: if another process has it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunFolderError(f"{self.path}: another process works on this run; wait for it, or choose another --name") from error
+            yield
+
+
+def trial_name(trial: int) -> str:
+    """What a trial is called in file names and on Ray's dashboard."""
+    return f"trial_{trial:04d}"
+
+
+def checkpoint_files(folder: Path) -> tuple[Path, Path]:
+    """The two files that a training writes in turn."""
+    return folder / "checkpoint_0.pt", folder / "checkpoint_1.pt"
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the folder's checkpoints, as far as there are any."""
+    for path in checkpoint_files(folder):
+        path.unlink(missing_ok=True)
 
 
 def create_run_folder(results: Path, name: str) -> RunFolder:
