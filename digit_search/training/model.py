@@ -1,0 +1,74 @@
+"""torchvision's ResNet18 for one grey channel and ten classes, and its weights on disk."""
+
+import io
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from digit_search.errors import DataError
+from digit_search.run_folder import write_whole
+
+NUM_CLASSES = 10
+MAX_WEIGHTS_BYTES = 1 << 29
+
+
+def build_resnet18(seed: int, stem: str = "imagenet") -> nn.Module:
+    """Return a fresh ResNet18 for inputs of shape [batch, 1, height, width] and outputs of shape [batch, 10].
+
+    `imagenet` keeps torchvision's stem (7x7 stride 2, max-pool); `small` sees the digits at full size (3x3 stride 1, no pooling).
+    State-dict keys are torchvision's; initialisation is torchvision's (Kaiming, fan out), from the seed alone.
+    """
+    # The caller's random state is nobody's business here: reused worker processes must not leak state from trial to trial.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = resnet18(num_classes=NUM_CLASSES)
+        if stem == "small":
+            model.conv1 = nn.Conv2d(1, 64, kernel_size=3, stride=1, padding=1, bias=False)
+            model.maxpool = nn.Identity()
+        else:
+            model.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the model's state_dict, plain contiguous tensors on the CPU, whole or not at all."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load_weights(path: Path) -> nn.Module:
+    """Rebuild the model of a saved state_dict, in evaluation mode; the shape of `conv1.weight` tells its stem.
+
+    Raises:
+        DataError: if the file is missing, no state_dict, or not one of this model. Nothing is unpickled but tensors.
+    """
+    wanted = "expected the state_dict of an adapted ResNet18, as a run writes it to DigitRecognitionResNet18.pt"
+    try:
+        if path.stat().st_size > MAX_WEIGHTS_BYTES:
+            raise DataError(f"{path}: {wanted}; found a file of {path.stat().st_size} bytes")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DataError(f"{path}: {wanted}; it cannot be read: {error.strerror}") from error
+    except DataError:
+        raise
+    # torch.load raises whatever its zip reader, its unpickler and the bytes between them come to; each means the same to a user.
+    except Exception as error:
+        raise DataError(f"{path}: {wanted}; found something else ({type(error).__name__})") from error
+    return _model_of(state, f"{path}: {wanted}")
+
+
+def _model_of(state: object, wanted: str) -> nn.Module:
+    first = state.get("conv1.weight") if isinstance(state, dict) else None
+    if not isinstance(first, torch.Tensor):
+        raise DataError(f"{wanted}; found no tensor conv1.weight in it")
+    model = build_resnet18(seed=0, stem="small" if tuple(first.shape) == (64, 1, 3, 3) else "imagenet")
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise DataError(f"{wanted}; found other tensors: {str(error)[:300]}") from error
+    return model.eval()
