@@ -1,0 +1,164 @@
+"""Ray's life around a search: started or joined, planned for, and stopped again."""
+
+import logging
+import os
+import platform
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+import ray
+
+from digit_search.config import RaySettings, ResourceSettings
+from digit_search.errors import ResourceError
+
+LOOPBACK = "127.0.0.1"
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """How many trials run at a time, and what each is given."""
+
+    workers: int
+    cpus_per_trial: int
+    gpus_per_trial: float
+    uses_mps: bool = False
+    """On a Mac whose Ray does not count the Apple GPU as a resource, one trial at a time uses it all the same."""
+
+    def describe(self, resources: Mapping[str, float]) -> str:
+        """One line for the user, e.g. `4 GPUs, 16 trials at a time, 1 CPU and 0.25 GPU each`."""
+        gpus = resources.get("GPU", 0)
+        have = f"{gpus:g} GPU{'s' if gpus != 1 else ''}" if self.gpus_per_trial else "Apple GPU" if self.uses_mps else "no GPU used"
+        each = f"{self.cpus_per_trial} CPU{'s' if self.cpus_per_trial > 1 else ''}"
+        each += f" and {self.gpus_per_trial:g} GPU" if self.gpus_per_trial else ""
+        return f"{resources.get('CPU', 0):g} CPUs, {have}: {self.workers} trial{'s' if self.workers > 1 else ''} at a time, {each} each"
+
+
+def plan_workers(settings: ResourceSettings, resources: Mapping[str, float], *, has_mps: bool = False) -> WorkerPlan:
+    """Decide how the trials share what the cluster has.
+
+    Args:
+        settings: what was asked for.
+        resources: Ray's totals, e.g. {"CPU": 8, "GPU": 1}.
+        has_mps: this machine's torch can use an Apple GPU.
+
+    Raises:
+        ResourceError: if not even one trial can ever fit.
+    """
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    share = settings.gpus_per_trial
+    if share == "auto":
+        share = 1.0 if gpus >= 1 else 0.0
+    fit = int(cpus // settings.cpus_per_trial)
+    if share > 0:
+        # A share below 1 packs whole trials on each GPU; a trial never spans two GPUs for its fraction.
+        fit = min(fit, int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share))
+    if fit < 1:
+        raise ResourceError(
+            f"one trial needs {settings.cpus_per_trial} CPUs and {share:g} GPUs, but Ray has {cpus:g} CPUs and {gpus:g} GPUs; "
+            "ask for less with --cpus-per-trial and --gpus-per-trial"
+        )
+    uses_mps = has_mps and gpus == 0 and settings.gpus_per_trial != 0
+    workers = fit if settings.workers == "auto" else settings.workers
+    if workers > fit:
+        raise ResourceError(
+            f"--workers {workers}: expected at most {fit}, as many trials as {cpus:g} CPUs and {gpus:g} GPUs hold at "
+            f"{settings.cpus_per_trial} CPUs and {share:g} GPUs each"
+        )
+    if uses_mps and settings.workers == "auto":
+        workers = 1
+    return WorkerPlan(workers, settings.cpus_per_trial, float(share), uses_mps)
+
+
+def mps_here() -> bool:
+    """Whether this machine's torch can use an Apple GPU; torch is imported only where there may be one."""
+    if platform.system() != "Darwin":
+        return False
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def send_chatter_to(log: Path) -> None:
+    """Let Ray's and Optuna's loggers, and Python's warnings, write to a file and nowhere else.
+
+    The handler sits on the root logger: ray.init (2.60) clears those of its own.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    handler = logging.FileHandler(log, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    ray_logger = logging.getLogger("ray")
+    ray_logger.handlers.clear()
+    ray_logger.propagate = True
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raise ResourceError after so many seconds; outside of the main thread, and without SIGALRM, wait as long as it takes."""
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def too_late(number: int, frame: FrameType | None) -> None:
+        raise ResourceError(f"Ray did not start within {seconds:g} s; the reasons are in /tmp/ray/session_latest/logs (doctor may tell)")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _start_options(settings: RaySettings) -> dict[str, Any]:
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if settings.address:
+        return options | {"address": settings.address}
+    # address="local" keeps RAY_ADDRESS, or a cluster that happens to run here, from being joined by accident.
+    return options | {
+        "address": "local",
+        "object_store_memory": settings.object_store_mib * MIB,
+        "include_dashboard": settings.dashboard,
+        "dashboard_host": LOOPBACK,
+        "_node_ip_address": LOOPBACK,
+    }
+
+
+@contextmanager
+def running_ray(settings: RaySettings) -> Iterator[str]:
+    """Start or join Ray; yield the dashboard's address, or "" without one. Whatever was started is stopped at the end.
+
+    Raises:
+        ResourceError: if Ray does not come up in time, or the cluster cannot be joined.
+    """
+    # Usage statistics would leave the machine; metrics export needs Prometheus, not Ray's collector.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        with _bounded(settings.start_timeout_seconds):
+            context = ray.init(**_start_options(settings))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        ray.shutdown()
+        where = f"the cluster at {settings.address}" if settings.address else "Ray on this machine"
+        raise ResourceError(f"{where} cannot be reached or started: {error}") from error
+    except BaseException:
+        ray.shutdown()
+        raise
+    try:
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+    finally:
+        ray.shutdown()

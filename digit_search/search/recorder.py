@@ -1,0 +1,131 @@
+"""From Tune's callbacks to our own records: every report and every end is written down as it happens."""
+
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import ray
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+
+from digit_search.history import EventLog
+from digit_search.records import EpochMetrics, RungDecision, TrialStatus
+from digit_search.search.progress import SearchProgress
+from digit_search.search.searcher import FAILED
+
+
+class NodeLabels:
+    """Names for Ray's nodes that repeat from run to run: the host, numbered from the second node on the same host."""
+
+    def __init__(self, hosts: Callable[[], dict[str, str]] | None = None) -> None:
+        """`hosts` maps node ids to host names; Ray's own by default."""
+        self._hosts = hosts or _hosts_of_ray
+        self._labels: dict[str, str] = {}
+
+    def label(self, node_id: str) -> str:
+        """The node's name; the first one seen on a host bears the host's."""
+        if node_id not in self._labels:
+            host = self._hosts().get(node_id, "unknown")
+            taken = sum(1 for label in self._labels.values() if label.partition("#")[0] == host)
+            self._labels[node_id] = host if taken == 0 else f"{host}#{taken + 1}"
+        return self._labels[node_id]
+
+
+def _hosts_of_ray() -> dict[str, str]:
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes()}
+
+
+class Recorder(Callback):
+    """Appends what trials report to the event log and shows it.
+
+    A report that is known already is passed over: a worker that takes over a trial repeats the last one of the worker before. All of this
+    runs in Tune's loop between two of its steps, so a Ctrl-C that was noticed (`is_interrupted`) is raised here, where no record and no
+    journal is half-written.
+    """
+
+    def __init__(
+        self,
+        events: EventLog,
+        progress: SearchProgress,
+        *,
+        max_epochs: float,
+        known_epochs: Mapping[int, float],
+        decisions: MutableMapping[int, RungDecision],
+        is_over: Callable[[], bool],
+        is_interrupted: Callable[[], bool],
+        on_end: Callable[[int], None],
+    ) -> None:
+        """Take what every callback needs.
+
+        Args:
+            events: where reports go.
+            progress: what shows them.
+            max_epochs: after which a trial is complete.
+            known_epochs: the last report of each trial that began in an earlier process.
+            decisions: where the scheduler leaves what it decided upon a trial's present report.
+            is_over: whether the time budget is spent.
+            is_interrupted: whether the user ended the search.
+            on_end: hears of the number of each trial that ended.
+        """
+        self._events = events
+        self._progress = progress
+        self._max_epochs = max_epochs
+        self._is_over = is_over
+        self._is_interrupted = is_interrupted
+        self._on_end = on_end
+        self._nodes = NodeLabels()
+        self._epochs = dict(known_epochs)
+        self._decisions = decisions
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        if FAILED in result:
+            return
+        number = trial.config["trial"]
+        metrics = EpochMetrics(**result["metrics"])
+        decision = self._decisions.pop(number, None)
+        if metrics.epoch <= self._epochs.get(number, 0.0):
+            return
+        self._epochs[number] = metrics.epoch
+        self._events.epoch(number, metrics, result["device"], self._nodes.label(result["node_id"]), at=time.time(), decision=decision)
+        self._progress.report(number, metrics)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        error = (trial.last_result or {}).get(FAILED, "")
+        epochs = self._epochs.get(trial.config["trial"], 0.0)
+        if error:
+            status = TrialStatus.FAILED
+        elif epochs >= self._max_epochs:
+            status = TrialStatus.COMPLETED
+        elif self._is_over():
+            status = TrialStatus.INTERRUPTED
+        else:
+            status = TrialStatus.STOPPED
+        self._end(trial, status, error)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        failures = trial.run_metadata.num_failures
+        self._end(trial, TrialStatus.FAILED, f"its worker died {failures} time{'s' if failures != 1 else ''}; see {trial.error_filename}")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._progress.show_running(sum(1 for trial in trials if trial.status == Trial.RUNNING))
+        if self._is_interrupted():
+            raise KeyboardInterrupt
+
+    def _end(self, trial: Trial, status: TrialStatus, error: str) -> None:
+        number = trial.config["trial"]
+        self._events.trial_ended(number, status, at=time.time(), error=error)
+        self._progress.ended(number, status, error)
+        self._on_end(number)
+
+
+class EndOfTrial(Stopper):
+    """Stops a trial that reported its failure, and every trial at its next report once the search is over."""
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return FAILED in result or self._is_over()
+
+    def stop_all(self) -> bool:
+        return False

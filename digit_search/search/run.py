@@ -1,0 +1,257 @@
+"""A search from its settings to its records: the only place where Tune is started."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import optuna
+import pyarrow as pa
+from ray import tune
+from ray.tune import FailureConfig, RunConfig, TuneConfig
+from ray.tune.experiment import Trial
+from ray.tune.logger import TBXLoggerCallback
+
+from digit_search.config import RunSettings, baseline_params, parse_duration
+from digit_search.data.split import RowSplit
+from digit_search.errors import SearchError
+from digit_search.history import EventLog, RunHistory, load_history
+from digit_search.records import RungDecision, TrialOrigin, TrialRecord, TrialStatus
+from digit_search.run_folder import RunFolder, trial_name
+from digit_search.search.cluster import WorkerPlan
+from digit_search.search.progress import SearchProgress
+from digit_search.search.recorder import EndOfTrial, Recorder
+from digit_search.search.scheduler import make_scheduler
+from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
+from digit_search.search.study import Told, add_finished, open_study
+from digit_search.search.trainable import TrialSetup, train_trial
+
+TUNE_ENVIRONMENT = {
+    # The new output prints tables whatever the verbosity; the old one is silent at verbosity 0.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Our signal handlers decide what Ctrl-C means.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # CSV and JSON loggers would write what our own records hold already; TensorBoard's is asked for by name.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # A trial that failed before its first epoch has no score to report.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "60",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SearchControl:
+    """How the search hears that it must end."""
+
+    is_interrupted: Callable[[], bool]
+    deadline: float
+    """time.monotonic() at which the time budget is spent."""
+
+    def is_over(self) -> bool:
+        """Whether the time budget is spent."""
+        return time.monotonic() >= self.deadline
+
+
+def deadline_of(settings: RunSettings, started_at: float) -> float:
+    """The moment, on the clock of `started_at`, when the time budget ends."""
+    return started_at + parse_duration(settings.search.time_budget)
+
+
+def planned_trials(settings: RunSettings, begun: Sequence[TrialRecord] = ()) -> dict[int, PlannedTrial]:
+    """The baseline, the configuration's points, and the trials that an earlier process began, by number."""
+    baseline = baseline_params(settings.training)
+    given = [PlannedTrial(baseline, TrialOrigin.BASELINE)] if settings.search.baseline else []
+    given += [PlannedTrial(replace(baseline, **point), TrialOrigin.POINT) for point in settings.search.points]
+    return dict(enumerate(given)) | {record.trial: PlannedTrial(record.params, record.origin) for record in begun}
+
+
+FINISHED = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED})
+
+
+def search_plan(settings: RunSettings, earlier: Sequence[TrialRecord] = ()) -> SearchPlan:
+    """What is left to try: first what an earlier process began and did not finish, then what it never began."""
+    search = settings.search
+    finished = {record.trial for record in earlier if record.status in FINISHED}
+    begun = [record for record in earlier if record.trial not in finished]
+    left = [number for number in range(search.samples) if number not in finished]
+    begun_numbers = {record.trial for record in begun}
+    return SearchPlan(
+        space=search.space,
+        fixed=baseline_params(settings.training),
+        planned=planned_trials(settings, begun),
+        numbers=sorted(left, key=lambda number: (number not in begun_numbers, number)),
+        seed=settings.seed,
+        startup_trials=search.startup_trials,
+    )
+
+
+def trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan) -> TrialSetup:
+    """What every trial shares."""
+    return TrialSetup(
+        split=split,
+        trials=str(folder.tune.resolve()),
+        max_epochs=settings.search.asha.max_epochs,
+        reports_per_epoch=settings.search.reports_per_epoch,
+        ema_half_life_epochs=settings.training.ema_half_life_epochs,
+        precision=settings.training.precision,
+        compile=settings.training.compile,
+        num_threads=plan.cpus_per_trial,
+        told=told_of(settings),
+        uses_mps=plan.uses_mps,
+    )
+
+
+def run_search(
+    settings: RunSettings,
+    folder: RunFolder,
+    table: pa.Table,
+    split: RowSplit,
+    plan: WorkerPlan,
+    control: SearchControl,
+    on_end: Callable[[int], None],
+) -> Sequence[TrialRecord]:
+    """Run the trials that the folder's events do not hold yet, on the Ray that is up; return the records of all.
+
+    `on_end` hears of the number of each trial that ended.
+
+    Raises:
+        SearchError: if every trial failed, with the reasons.
+        KeyboardInterrupt: if the user ended it; what was recorded is in the folder.
+    """
+    os.environ.update(TUNE_ENVIRONMENT)
+    events = EventLog(folder.events)
+    earlier = end_decided_trials(settings, load_history(folder.events), events)
+    searching = search_plan(settings, earlier.trials)
+    if searching.numbers:
+        told = told_of(settings)
+        searcher = HonestOptunaSearch(
+            rebuild_study(folder, told, searching, earlier.trials),
+            searching,
+            told,
+            on_suggest=lambda trial, params, seed, origin: events.trial_started(trial, params, seed, origin, at=time.time()),
+            is_over=control.is_over,
+        )
+        progress = SearchProgress(settings.search.samples, settings.search.rank_by, earlier.trials)
+        recording = _Recording(folder, events, progress, control, on_end)
+        try:
+            trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan))
+            _make_tuner(settings, trainable, plan, searcher, earlier, recording).fit()
+        finally:
+            progress.close()
+            searcher.close()
+            _end_running_trials(folder, events)
+    records = load_history(folder.events).trials
+    _check_some_succeeded(records)
+    return records
+
+
+def told_of(settings: RunSettings) -> Told:
+    """How this run's metrics are told to Optuna."""
+    search = settings.search
+    return Told(search.rank_by, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
+
+
+def end_decided_trials(settings: RunSettings, history: RunHistory, events: EventLog) -> RunHistory:
+    """Write down the end of trials whose last report decided it, where a crash came before that line was written."""
+    stopped = {decision.trial for decision in history.rungs if not decision.passed}
+    records = []
+    for record in history.trials:
+        status = record.status
+        if status not in FINISHED and record.epochs and record.epochs[-1].epoch >= settings.search.asha.max_epochs:
+            status = TrialStatus.COMPLETED
+        elif status not in FINISHED and record.trial in stopped:
+            status = TrialStatus.STOPPED
+        if status is not record.status:
+            events.trial_ended(record.trial, status, at=time.time())
+        records.append(replace(record, status=status))
+    return replace(history, trials=tuple(records))
+
+
+def rebuild_study(folder: RunFolder, told: Told, plan: SearchPlan, earlier: Sequence[TrialRecord]) -> optuna.Study:
+    """A new study that holds the finished trials. Our events are the truth; a journal of an earlier process may end anywhere."""
+    folder.study.unlink(missing_ok=True)
+    study = open_study(folder.study, folder.name, told.direction)
+    for record in earlier:
+        if record.status in FINISHED:
+            add_finished(study, record, plan.space, told)
+    return study
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """Where a search's reports go, and how it is ended."""
+
+    folder: RunFolder
+    events: EventLog
+    progress: SearchProgress
+    control: SearchControl
+    on_end: Callable[[int], None]
+
+
+def _make_tuner(
+    settings: RunSettings,
+    trainable: Callable[[dict], None],
+    plan: WorkerPlan,
+    searcher: HonestOptunaSearch,
+    earlier: RunHistory,
+    recording: _Recording,
+) -> tune.Tuner:
+    search, told = settings.search, told_of(settings)
+    decisions: dict[int, RungDecision] = {}
+    recorder = Recorder(
+        recording.events,
+        recording.progress,
+        max_epochs=search.asha.max_epochs,
+        known_epochs={record.trial: record.epochs[-1].epoch for record in earlier.trials if record.epochs},
+        decisions=decisions,
+        is_over=recording.control.is_over,
+        is_interrupted=recording.control.is_interrupted,
+        on_end=recording.on_end,
+    )
+    scheduler = make_scheduler(
+        search.asha,
+        metric=told.metric,
+        mode=told.mode,
+        reports_per_epoch=search.reports_per_epoch,
+        decisions=decisions,
+        earlier=earlier.rungs,
+    )
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
+        tune_config=TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=search.samples,
+            max_concurrent_trials=plan.workers,
+            # A new process would import torch again for every trial, four seconds each.
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=RunConfig(
+            name=recording.folder.tune.name,
+            storage_path=str(recording.folder.path.resolve()),
+            stop=EndOfTrial(recording.control.is_over),
+            callbacks=[recorder, TBXLoggerCallback()],
+            failure_config=FailureConfig(max_failures=search.max_failures),
+            verbose=0,
+        ),
+    )
+
+
+def _trial_name(trial: Trial) -> str:
+    return trial_name(trial.config["trial"])
+
+
+def _end_running_trials(folder: RunFolder, events: EventLog) -> None:
+    """Whatever still counts as running when the search is over was interrupted."""
+    for record in load_history(folder.events).trials:
+        if record.status is TrialStatus.RUNNING:
+            events.trial_ended(record.trial, TrialStatus.INTERRUPTED, at=time.time())
+
+
+def _check_some_succeeded(records: Sequence[TrialRecord]) -> None:
+    if records and all(record.status is TrialStatus.FAILED for record in records):
+        reasons = "\n  ".join(dict.fromkeys(record.error for record in records))
+        raise SearchError(f"all {len(records)} trials failed:\n  {reasons}")

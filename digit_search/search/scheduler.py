@@ -1,0 +1,114 @@
+"""When to stop a trial: Ray's ASHA over our own steps, with its decisions written down."""
+
+import itertools
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from digit_search.config import AshaSettings
+from digit_search.records import RungDecision
+
+STEP = "step"
+"""Reports of a trial so far, the time that ASHA counts in: epochs times reports per epoch."""
+
+
+def rung_steps(asha: AshaSettings, reports_per_epoch: int) -> list[int]:
+    """The steps at which trials are compared, ascending; the last step of all is none, since nothing is left to stop."""
+    if not asha.enabled:
+        return []
+    last = asha.max_epochs * reports_per_epoch
+    step = round(asha.grace_epochs * reports_per_epoch)
+    steps = []
+    while step < last:
+        steps.append(step)
+        step *= asha.reduction_factor
+    return steps
+
+
+def expected_epochs(asha: AshaSettings, reports_per_epoch: int, num_samples: int) -> tuple[float, float]:
+    """How many epochs a search costs about, if one trial in `reduction_factor` passes each rung, and at most."""
+    bounds = [0, *rung_steps(asha, reports_per_epoch), asha.max_epochs * reports_per_epoch]
+    survivors = float(num_samples)
+    steps = 0.0
+    for start, end in itertools.pairwise(bounds):
+        steps += survivors * (end - start)
+        survivors = max(1.0, survivors / asha.reduction_factor)
+    return steps / reports_per_epoch, float(num_samples * asha.max_epochs)
+
+
+class RecordingAsha(AsyncHyperBandScheduler):
+    """ASHA that leaves its decisions in `decisions`, by trial, and starts from those that it made in an earlier process."""
+
+    def __init__(
+        self,
+        asha: AshaSettings,
+        *,
+        metric: str,
+        mode: str,
+        reports_per_epoch: int,
+        decisions: MutableMapping[int, RungDecision],
+        earlier: Iterable[RungDecision] = (),
+    ) -> None:
+        super().__init__(
+            time_attr=STEP,
+            metric=metric,
+            mode=mode,
+            max_t=asha.max_epochs * reports_per_epoch,
+            grace_period=round(asha.grace_epochs * reports_per_epoch),
+            reduction_factor=asha.reduction_factor,
+        )
+        self._rung_steps = set(rung_steps(asha, reports_per_epoch))
+        self._reports_per_epoch = reports_per_epoch
+        self._decisions = decisions
+        self._recall(earlier)
+
+    def _recall(self, earlier: Iterable[RungDecision]) -> None:
+        """Put earlier scores on their rungs, under names that `on_trial_add` finds again."""
+        rungs = dict(self._brackets[0]._rungs)
+        for decision in earlier:
+            step = round(decision.rung_epochs * self._reports_per_epoch)
+            if step in rungs:
+                rungs[step][_earlier_name(decision.trial)] = self._metric_op * decision.score
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Let a trial that goes on keep its places on the rungs: what was decided is not decided again."""
+        super().on_trial_add(tune_controller, trial)
+        for _, scores in self._brackets[0]._rungs:
+            name = _earlier_name(trial.config["trial"])
+            if name in scores:
+                scores[trial.trial_id] = scores.pop(name)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Decide as ASHA does, and leave the decision where a rung was reached."""
+        known = {step: trial.trial_id in scores for step, scores in self._brackets[0]._rungs}
+        action = super().on_trial_result(tune_controller, trial, result)
+        step = result.get(STEP)
+        if step in self._rung_steps and self._metric in result and not known[step]:
+            self._decisions[trial.config["trial"]] = RungDecision(
+                rung_epochs=round(step / self._reports_per_epoch, 4),
+                trial=trial.config["trial"],
+                score=result[self._metric],
+                passed=action != TrialScheduler.STOP,
+            )
+        return action
+
+
+def _earlier_name(trial: int) -> str:
+    return f"earlier_{trial}"
+
+
+def make_scheduler(
+    asha: AshaSettings,
+    *,
+    metric: str,
+    mode: str,
+    reports_per_epoch: int,
+    decisions: MutableMapping[int, RungDecision],
+    earlier: Iterable[RungDecision] = (),
+) -> TrialScheduler:
+    """ASHA, or first in first out where early stopping is off."""
+    if not asha.enabled:
+        return FIFOScheduler()
+    return RecordingAsha(asha, metric=metric, mode=mode, reports_per_epoch=reports_per_epoch, decisions=decisions, earlier=earlier)

@@ -1,0 +1,144 @@
+"""The Optuna study of a run: its space, its journal, and how a trial's metrics are told to it."""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from digit_search.config import Choice, Dimension, IntRange, ParamValue
+from digit_search.errors import RunFolderError
+from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
+
+
+def trial_seed(seed: int, trial: int) -> int:
+    """The seed of a trial's weights, order and augmentation, and of the sampler that suggests it: from the run's seed and its number."""
+    return zlib.crc32(f"{seed}/{trial}".encode())
+
+
+def to_distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's counterpart of a dimension of the space."""
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(dimension.choices)
+    kind = IntDistribution if isinstance(dimension, IntRange) else FloatDistribution
+    return kind(dimension.low, dimension.high, log=dimension.log)
+
+
+def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> ParamValue:
+    if isinstance(dimension, Choice):
+        return trial.suggest_categorical(name, dimension.choices)
+    if isinstance(dimension, IntRange):
+        return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
+    return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+
+
+def suggest_params(trial: optuna.Trial, space: Mapping[str, Dimension | ParamValue], fixed: TrialParams) -> dict[str, ParamValue]:
+    """Ask Optuna for what the space searches, in its order; `fixed` fills the rest and decides conditions on parameters not searched."""
+    values: dict[str, ParamValue] = asdict(fixed)
+    for name, dimension in space.items():
+        if not isinstance(dimension, Dimension):
+            values[name] = dimension
+        elif _is_searched(dimension, values):
+            values[name] = _suggest(trial, name, dimension)
+    return values
+
+
+def _is_searched(dimension: Dimension | ParamValue, values: Mapping[str, ParamValue]) -> bool:
+    """Whether a trial with these values has this parameter in the study."""
+    return isinstance(dimension, Dimension) and all(values[other] == wanted for other, wanted in dimension.when.items())
+
+
+def lies_in_space(params: TrialParams, space: Mapping[str, Dimension | ParamValue]) -> bool:
+    """Whether a study over this space can hold these parameters."""
+    values = asdict(params)
+    for name, dimension in space.items():
+        if isinstance(dimension, Choice):
+            fits = values[name] in dimension.choices
+        elif isinstance(dimension, Dimension):
+            fits = dimension.low <= values[name] <= dimension.high
+        else:
+            fits = values[name] == dimension
+        if not fits and (not isinstance(dimension, Dimension) or _is_searched(dimension, values)):
+            return False
+    return True
+
+
+def open_study(path: Path, name: str, direction: str) -> optuna.Study:
+    """Open or make the study in its journal.
+
+    Raises:
+        RunFolderError: if the journal holds a study of this name with the other direction.
+    """
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+    if study.direction.name.lower() != direction:
+        raise RunFolderError(f"{path}: expected study {name!r} to {direction} its score, found one to {study.direction.name.lower()}")
+    return study
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a trial's metrics are told to Optuna."""
+
+    metric: str
+    reports_per_epoch: int
+    max_step: int
+    """The step at which a trial is complete."""
+
+    @property
+    def mode(self) -> str:
+        """Ray's word for the direction: `min` for a loss, `max` for an accuracy."""
+        return "min" if self.metric == "val_loss" else "max"
+
+    @property
+    def direction(self) -> str:
+        return "minimize" if self.mode == "min" else "maximize"
+
+    def step(self, metrics: EpochMetrics) -> int:
+        """Reports of the trial so far."""
+        return round(metrics.epoch * self.reports_per_epoch)
+
+    def score(self, metrics: EpochMetrics) -> float:
+        """The value that ASHA, Optuna and the ranking compare, of the weights that would be handed over."""
+        return metrics.scored_loss if self.metric == "val_loss" else metrics.scored_accuracy
+
+    def outcome(self, steps: Mapping[int, float], *, failed: bool) -> tuple[TrialState, float | None]:
+        """State and value of a trial that ended with these scores: its best if it is complete, its last if it was stopped."""
+        if failed or not steps:
+            return TrialState.FAIL, None
+        if max(steps) < self.max_step:
+            return TrialState.PRUNED, steps[max(steps)]
+        return TrialState.COMPLETE, min(steps.values()) if self.mode == "min" else max(steps.values())
+
+    def attributes(self, trial: int, seed: int, origin: TrialOrigin) -> dict[str, Any]:
+        return {"trial": trial, "seed": seed, "origin": str(origin)}
+
+    def totals(self, epochs: Iterable[EpochMetrics]) -> dict[str, Any]:
+        """Images trained and seconds spent."""
+        epochs = tuple(epochs)
+        return {"images": sum(metrics.images for metrics in epochs), "seconds": round(sum(metrics.seconds for metrics in epochs), 3)}
+
+
+def add_finished(study: optuna.Study, record: TrialRecord, space: Mapping[str, Dimension | ParamValue], told: Told) -> None:
+    """Put a trial that ended in an earlier process into the study, as it was told then."""
+    if not lies_in_space(record.params, space):
+        return
+    searched = {name: dimension for name, dimension in space.items() if _is_searched(dimension, asdict(record.params))}
+    steps = {told.step(metrics): told.score(metrics) for metrics in record.epochs}
+    state, value = told.outcome(steps, failed=record.status is TrialStatus.FAILED)
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=state,
+            value=value,
+            params={name: getattr(record.params, name) for name in searched},
+            distributions={name: to_distribution(dimension) for name, dimension in searched.items()},
+            intermediate_values=steps,
+            user_attrs=told.attributes(record.trial, record.seed, record.origin) | told.totals(record.epochs),
+        )
+    )

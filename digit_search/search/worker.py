@@ -1,0 +1,107 @@
+"""What runs in a Ray worker: one trial, from its configuration to its last report."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import torch
+from ray import tune
+
+from digit_search.errors import DigitSearchError, TrialError
+from digit_search.records import PARAM_NAMES, EpochMetrics, TrialParams
+from digit_search.run_folder import trial_name
+from digit_search.search.scheduler import STEP
+from digit_search.search.searcher import FAILED
+from digit_search.search.study import Told
+from digit_search.search.trainable import TrialSetup
+from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
+from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
+from digit_search.training.loop import Trainer, TrainingSetup, checkpoint_state, fit, make_setup, restore
+
+
+def assigned_device_type(uses_mps: bool) -> str:
+    """The device type of what Ray gave to this worker."""
+    has_cuda, has_mps = visible_gpus()
+    share = 1.0 if uses_mps else float(len(ray.get_gpu_ids()))
+    return choose_device_type(share, has_cuda=has_cuda, has_mps=has_mps)
+
+
+def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> None:
+    """Train one trial, reporting to Tune after every `Trainer.advance`.
+
+    A worker that takes over a trial goes on from its checkpoint; it reports that one's metrics once more, because nobody knows whether
+    the worker before could. A trial that raises is reported as failed instead of left to Ray, which would run it again: only a worker
+    that died deserves a retry.
+    """
+    torch.set_num_threads(setup.num_threads)
+    folder = Path(setup.trials) / trial_name(config["trial"])
+    reporter = _Reporter(setup.told)
+    try:
+        plan = plan_device(assigned_device_type(setup.uses_mps), setup.precision)
+        reporter.device = describe_device(plan.device)
+        trainer = Trainer(_training_setup(table, setup, plan), trial_params(config), config["seed"])
+        best = None
+        if (state := load_checkpoint(folder)) is not None:
+            metrics, best = restore(trainer, state)
+            reporter.report(metrics)
+        fit(
+            trainer,
+            max_epochs=setup.max_epochs,
+            report=reporter.report,
+            best=best,
+            save=lambda metrics, best: save_checkpoint(folder, setup.told.step(metrics), checkpoint_state(trainer, metrics, best)),
+        )
+    except (DigitSearchError, RuntimeError, ValueError, MemoryError) as error:
+        # The edge of a trial: its traceback goes to the trial's log, one line to the table.
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.log").write_text(traceback.format_exc())
+        tune.report({FAILED: one_line(error)})
+
+
+def trial_params(config: Mapping[str, Any]) -> TrialParams:
+    """The parameters in a trial's configuration."""
+    return TrialParams(**{name: config[name] for name in PARAM_NAMES})
+
+
+def _training_setup(table: pa.Table, setup: TrialSetup, plan: DevicePlan) -> TrainingSetup:
+    return make_setup(
+        table,
+        setup.split,
+        plan,
+        ema_half_life_epochs=setup.ema_half_life_epochs,
+        reports_per_epoch=setup.reports_per_epoch,
+        compile=setup.compile,
+    )
+
+
+class _Reporter:
+    """Hands metrics to Tune, with what the scheduler, the searcher and the records want beside them."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._node_id = ray.get_runtime_context().get_node_id()
+        self.device = "unknown"
+
+    def report(self, metrics: EpochMetrics) -> None:
+        told = self._told
+        tune.report(
+            {
+                STEP: told.step(metrics),
+                told.metric: told.score(metrics),
+                "metrics": asdict(metrics),
+                "device": self.device,
+                "node_id": self._node_id,
+            }
+        )
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line of a table, with advice where the device ran out of memory."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError):
+        text = f"out of GPU memory; run fewer trials a GPU (--gpus-per-trial) or smaller batches ({text})"
+    return text if isinstance(error, TrialError) else f"{type(error).__name__}: {text}"
