@@ -1,0 +1,34 @@
+"""From the files of a run to its tables and its report."""
+
+from digit_search.report.markdown import build_markdown
+from digit_search.report.page import build_page
+from digit_search.report.run_data import load_run_data, load_trials
+from digit_search.report.summary import summarize
+from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
+from digit_search.run_folder import RunFolder, write_whole
+
+
+def write_tables(folder: RunFolder) -> None:
+    """Write trials.csv, epochs.csv and rungs.csv from the events so far; quick enough to be called after every epoch.
+
+    Raises:
+        RunFolderError: if the events are broken or a file cannot be written.
+    """
+    history, rank_by = load_trials(folder)
+    write_trials_csv(folder.trials, history.trials, rank_by)
+    write_epochs_csv(folder.epochs, history.trials)
+    write_rungs_csv(folder.rungs, history.rungs)
+
+
+def write_report(folder: RunFolder) -> None:
+    """Write the tables, best.toml, report.md and report.html, at any time: during a run, after it, after a crash.
+
+    Raises:
+        RunFolderError: if the events are broken or a file cannot be written.
+    """
+    run = load_run_data(folder)
+    write_tables(folder)
+    write_best_toml(folder.best, folder.name, run.history.trials, run.rank_by, run.num_validation)
+    summary = summarize(run)
+    write_whole(folder.report_md, build_markdown(run, summary))
+    write_whole(folder.report_html, build_page(run, summary))

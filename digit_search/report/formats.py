@@ -1,0 +1,62 @@
+"""How numbers, times and foreign text are written wherever a person reads them."""
+
+import math
+import re
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+MISSING = "–"
+UNIT_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def clean_text(text: str) -> str:
+    """Replace what no UTF-8 file, XML or terminal should hold: lone surrogates, control characters but tab and line ends,
+    and those that turn the direction of writing, which can make a text read as another."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def one_line(text: str, limit: int = 120) -> str:
+    """The text on one line, cut to `limit` characters."""
+    joined = " ".join(clean_text(text).split())
+    return joined if len(joined) <= limit else joined[: limit - 1] + "…"
+
+
+def percent(fraction: float | None, decimals: int = 2) -> str:
+    """0.975 as `97.50 %`, not to be broken over two lines."""
+    return MISSING if fraction is None else f"{100 * fraction:.{decimals}f}{UNIT_SPACE}%"
+
+
+def interval(bounds: tuple[float, float] | None, decimals: int = 1) -> str:
+    """(0.954, 0.9868) as `95.4–98.7 %`."""
+    return MISSING if bounds is None else f"{100 * bounds[0]:.{decimals}f}–{100 * bounds[1]:.{decimals}f}{UNIT_SPACE}%"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits, whole numbers as such."""
+    if value is None:
+        return MISSING
+    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e6 else f"{value:.{digits}g}"
+
+
+def count(value: int | None) -> str:
+    """1234567 as `1,234,567`."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def plural(value: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `4.2 s`, `42 s`, `3 min 05 s` or `2 h 07 min`."""
+    if seconds is None:
+        return MISSING
+    if seconds < 9.95:
+        return f"{seconds:.1f}{UNIT_SPACE}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}{UNIT_SPACE}s"
+    if whole < 3600:
+        return f"{whole // 60}{UNIT_SPACE}min {whole % 60:02d}{UNIT_SPACE}s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}{UNIT_SPACE}h {minutes % 60:02d}{UNIT_SPACE}min"

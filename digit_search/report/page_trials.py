@@ -1,0 +1,168 @@
+"""The table of the trials, which sorts and filters, and what each trial did in detail."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from digit_search.records import PARAM_NAMES, EpochMetrics, RungDecision, TrialOrigin, TrialRecord, TrialStatus
+from digit_search.report.formats import count, duration, interval, number, one_line, percent
+from digit_search.report.html import Html, element, join, link
+from digit_search.report.page_result import param_rows
+from digit_search.report.parameters import shown_params
+from digit_search.report.ranking import best_epoch, ranked, wilson_interval
+from digit_search.report.run_data import RunData
+from digit_search.report.wording import rung_words
+
+MAX_DETAILED = 600
+MAX_EPOCH_ROWS = 4000
+"""More trials or epochs than that would make the page too large; trials.csv and epochs.csv have them all."""
+
+Column = tuple[str, bool]
+"""A heading, and whether the column holds numbers."""
+
+
+def _cell(text: str, value: float | str | None = None) -> Html:
+    """A cell; `value` is what it sorts by, where that is not its text. NaN sorts like nothing."""
+    if isinstance(value, float | int):
+        return element("td", text, data_value="" if value != value else repr(float(value)))
+    return element("td", text, class_="text")
+
+
+def _number_cell(text: str, value: float | None) -> Html:
+    return _cell(text, float("nan") if value is None else value)
+
+
+def _columns(params: Sequence[str]) -> list[Column]:
+    scores = [("val accuracy", True), ("95 % interval", True), ("val loss", True), ("best epoch", True), ("epochs", True)]
+    return [
+        *(("trial", False), ("rank", True), ("status", False), *scores, *((name, name != "stem") for name in params)),
+        *(("images", True), ("time", True), ("device", False), ("error", False)),
+    ]
+
+
+def _param_cell(record: TrialRecord, name: str) -> Html:
+    value = getattr(record.params, name)
+    return _cell(value) if isinstance(value, str) else _cell(number(value), value)
+
+
+def _score_cells(best: EpochMetrics | None, num_validation: int | None) -> list[Html]:
+    if best is None:
+        return [_number_cell("–", None)] * 4
+    bounds = wilson_interval(best.scored_accuracy, num_validation) if num_validation else None
+    return [
+        _cell(percent(best.scored_accuracy), best.scored_accuracy),
+        _number_cell(interval(bounds), bounds[0] if bounds else None),
+        _cell(f"{best.scored_loss:.4g}", best.scored_loss),
+        _cell(number(best.epoch), best.epoch),
+    ]
+
+
+def _row(record: TrialRecord, rank: int | None, params: Sequence[str], best: EpochMetrics | None, num_validation: int | None) -> Html:
+    name = f"{record.trial} (baseline)" if record.origin is TrialOrigin.BASELINE else str(record.trial)
+    last = record.epochs[-1].epoch if record.epochs else 0
+    badge = element("span", str(record.status), class_=f"badge {record.status}")
+    return element(
+        "tr",
+        element("th", link(name, f"#trial-{record.trial}"), scope="row", data_value=record.trial),
+        _number_cell("–" if rank is None else str(rank), rank),
+        element("td", badge, class_="text"),
+        *_score_cells(best, num_validation),
+        _cell(number(last), last),
+        *(_param_cell(record, param) for param in params),
+        _cell(count(record.images), record.images),
+        _cell(duration(record.seconds), record.seconds),
+        _cell(one_line(record.device, 40)),
+        _cell(one_line(record.error, 80)),
+        data_status=str(record.status),
+    )
+
+
+def trials_table(run: RunData) -> Html:
+    """All trials, the best first, those without a rank last by their numbers."""
+    order = ranked(run.history.trials, run.rank_by)
+    ranks = {record.trial: rank for rank, record in enumerate(order, start=1)}
+    rest = [record for record in run.history.trials if record.trial not in ranks]
+    params = shown_params(run.history.trials)
+    rows = [
+        _row(
+            record, ranks.get(record.trial), params, best_epoch(record, run.rank_by) if record.trial in ranks else None, run.num_validation
+        )
+        for record in (*order, *rest)
+    ]
+    heads = [_head(*column) for column in _columns(params)]
+    table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), class_="sortable", id="trials-table")
+    return join(
+        _filters(run.history.trials), element("div", table, class_="scroll", tabindex=0, role="region", aria_label="Table of trials")
+    )
+
+
+def _head(text: str, is_number: bool) -> Html:
+    return element("th", element("button", text, type="button"), scope="col", class_="number" if is_number else "text")
+
+
+def _filters(records: Sequence[TrialRecord]) -> Html:
+    """A box to tick for each status that occurs; of use with JavaScript only."""
+    found = [(status, sum(record.status is status for record in records)) for status in TrialStatus]
+    boxes = [
+        element("label", element("input", type="checkbox", checked=True, value=str(status)), f" {status} ({num_trials})")
+        for status, num_trials in found
+        if num_trials
+    ]
+    shown = element("span", f"{len(records)} of {len(records)} shown", class_="shown", role="status")
+    return element("fieldset", element("legend", "Show trials that are"), *boxes, shown, class_="filters needs-script")
+
+
+def trial_details(run: RunData) -> Html:
+    """A folded part for each trial: all parameters, its way through the rungs, its epochs and its error."""
+    rungs: Mapping[int, list[RungDecision]] = defaultdict(list)
+    for rung in run.history.rungs:
+        rungs[rung.trial].append(rung)
+    shown = detailed_trials(run)
+    with_epochs = sum(len(record.epochs) for record in run.history.trials) <= MAX_EPOCH_ROWS
+    parts = [_details(record, rungs[record.trial], run.rank_by, with_epochs) for record in run.history.trials if record.trial in shown]
+    note = "" if len(parts) == len(run.history.trials) else f"The {len(parts)} best trials; trials.csv and epochs.csv hold all of them."
+    return join(element("p", note, class_="muted") if note else "", *parts)
+
+
+def detailed_trials(run: RunData) -> set[int]:
+    """The trials that have a part of their own: all, or the best of very many."""
+    records = run.history.trials
+    chosen = records if len(records) <= MAX_DETAILED else ranked(records, run.rank_by)[:MAX_DETAILED]
+    return {record.trial for record in chosen}
+
+
+def _details(record: TrialRecord, rungs: list[RungDecision], rank_by: str, with_epochs: bool) -> Html:
+    scored = ranked([record], rank_by)
+    best = best_epoch(record, rank_by) if scored else None
+    score = f", {percent(best.scored_accuracy)} in epoch {number(best.epoch)}" if best else ""
+    told = [f"{name} {value}" for name, value in param_rows(record.params, PARAM_NAMES)]
+    told += [f"seed {record.seed}", f"origin {record.origin}"]
+    told += [f"{name} {one_line(value)}" for name, value in (("device", record.device), ("node", record.node)) if value]
+    return element(
+        "details",
+        element("summary", f"Trial {record.trial}: {record.status}{score}"),
+        element("p", " · ".join(told)),
+        element("p", f"ASHA: {rung_words(rungs)}.") if rungs else "",
+        element("pre", record.error, class_="reason") if record.error else "",
+        _epochs_table(record) if with_epochs and record.epochs else "",
+        id=f"trial-{record.trial}",
+    )
+
+
+def _epochs_table(record: TrialRecord) -> Html:
+    heads = ("epoch", "lr", "train loss", "train accuracy", "val loss", "val accuracy", "time")
+    rows = (
+        (
+            *(number(metrics.epoch), number(metrics.lr), f"{metrics.train_loss:.4g}", percent(metrics.train_accuracy)),
+            *(f"{metrics.scored_loss:.4g}", percent(metrics.scored_accuracy), duration(metrics.seconds)),
+        )
+        for metrics in record.epochs
+    )
+    return data_table(heads, rows, f"Epochs of trial {record.trial}")
+
+
+def data_table(heads: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> Html:
+    """A plain table of numbers that scrolls in its own box."""
+    head = element("tr", *(element("th", text, scope="col") for text in heads))
+    body = (element("tr", *(element("td", text) for text in row)) for row in rows)
+    table = element("table", element("thead", head), element("tbody", *body), class_="numbers")
+    return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=label)

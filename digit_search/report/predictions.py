@@ -1,0 +1,137 @@
+"""The final model's predictions on the validation digits: how good it is class by class, and how far its confidence can be trusted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from digit_search.errors import DataError
+
+NUM_CLASSES = 10
+NUM_PIXELS = 784
+NUM_BINS = 15
+"""As many as Guo et al. (2017), On Calibration of Modern Neural Networks, take for the expected calibration error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """`n` validation digits and what the final model said of them."""
+
+    rows: np.ndarray
+    """int32[n]: rows of train.csv, from 0."""
+    labels: np.ndarray
+    """uint8[n]."""
+    probabilities: np.ndarray
+    """float64[n, 10]."""
+    pixels: np.ndarray
+    """uint8[n, 784]."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64[n]: the most probable digit."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """float64[n]: the probability of the predicted digit."""
+        return self.probabilities.max(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """bool[n]."""
+        return self.predicted == self.labels
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read `validation.arrow`.
+
+    Raises:
+        DataError: if it is no Arrow file, or its columns are not row, label, probabilities[10] and pixels[784].
+    """
+    try:
+        with pa.OSFile(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        predictions = Predictions(
+            table["row"].to_numpy(),
+            table["label"].to_numpy(),
+            _matrix(table["probabilities"], NUM_CLASSES).astype(np.float64),
+            _matrix(table["pixels"], NUM_PIXELS),
+        )
+        _check(predictions)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path.name}: expected row, label, probabilities[10] and pixels[784] as an Arrow file, found: {error}") from error
+    return predictions
+
+
+def _check(predictions: Predictions) -> None:
+    if not np.isfinite(predictions.probabilities).all():
+        raise ValueError("a probability that is no number")
+    if len(predictions) and predictions.labels.max() >= NUM_CLASSES:
+        raise ValueError(f"the label {predictions.labels.max()}")
+
+
+def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """A column of lists of `width` numbers as an array of shape [rows, width]."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
+
+
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """int64[10, 10]: how many digits of the row's label were taken for the column's digit."""
+    matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
+    np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
+    return matrix
+
+
+def precision_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two float64[10]: of the digits taken for a class, the share that is one; of a class's digits, the share that was found.
+
+    NaN where there is nothing to take the share of.
+    """
+    right = np.diag(matrix).astype(float)
+    with np.errstate(invalid="ignore"):
+        return right / matrix.sum(axis=0), right / matrix.sum(axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceBin:
+    """The digits whose confidence lies in (low, high]."""
+
+    low: float
+    high: float
+    num_digits: int
+    confidence: float
+    """Mean over the digits, as `accuracy`."""
+    accuracy: float
+
+
+def confidence_bins(predictions: Predictions, num_bins: int = NUM_BINS) -> list[ConfidenceBin]:
+    """The digits by confidence, in bins of equal width; empty bins are left out."""
+    edges = np.linspace(0, 1, num_bins + 1)
+    index = np.clip(np.searchsorted(edges, predictions.confidence, side="left") - 1, 0, num_bins - 1)
+    bins = []
+    for number in np.unique(index):
+        inside = index == number
+        confidence, accuracy = predictions.confidence[inside].mean(), predictions.correct[inside].mean()
+        bins.append(ConfidenceBin(edges[number], edges[number + 1], int(inside.sum()), float(confidence), float(accuracy)))
+    return bins
+
+
+def calibration_error(bins: list[ConfidenceBin]) -> float:
+    """The expected calibration error (Naeini et al. 2015), in [0, 1]: the mean over digits of |accuracy - confidence| of their bin."""
+    num_digits = sum(entry.num_digits for entry in bins)
+    return sum(entry.num_digits * abs(entry.accuracy - entry.confidence) for entry in bins) / num_digits if num_digits else 0.0
+
+
+def most_confidently_wrong(predictions: Predictions, num_digits: int) -> np.ndarray:
+    """int64: up to `num_digits` indices of misread digits, the most confident first, ties in the order of the file."""
+    wrong = np.flatnonzero(~predictions.correct)
+    return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:num_digits]
+
+
+def one_of_each(predictions: Predictions) -> np.ndarray:
+    """int64: the index of the first digit of each label that occurs, by label."""
+    return np.unique(predictions.labels, return_index=True)[1]

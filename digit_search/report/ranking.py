@@ -1,0 +1,109 @@
+"""Which trial is the best, and what its lead is worth: pure functions over the records of a run."""
+
+import math
+from collections.abc import Sequence
+
+from digit_search.errors import TrialError
+from digit_search.records import EpochMetrics, TrialRecord, TrialStatus
+
+Z_95 = 1.959963984540054
+"""The standard normal quantile that leaves 2.5 % on either side."""
+MAX_REASONS = 5
+
+
+def _is_scored(metrics: EpochMetrics) -> bool:
+    return not (math.isnan(metrics.scored_accuracy) or math.isnan(metrics.scored_loss))
+
+
+def _order(metrics: EpochMetrics, rank_by: str) -> tuple[float, float]:
+    """What sorts the better epoch first."""
+    if rank_by == "val_loss":
+        return metrics.scored_loss, -metrics.scored_accuracy
+    return -metrics.scored_accuracy, metrics.scored_loss
+
+
+def best_epoch(record: TrialRecord, rank_by: str = "val_accuracy") -> EpochMetrics:
+    """Return the epoch in which the trial scored best.
+
+    Args:
+        rank_by: `val_accuracy`: highest scored accuracy, ties by lower scored loss; `val_loss`: the other way round. Further ties
+            go to the earlier epoch.
+
+    Raises:
+        TrialError: if the trial reported no epoch with a score.
+    """
+    scored = [metrics for metrics in record.epochs if _is_scored(metrics)]
+    if not scored:
+        raise TrialError(f"trial {record.trial}: {record.status}, and it reported no epoch with a score")
+    return min(scored, key=lambda metrics: (*_order(metrics, rank_by), metrics.epoch))
+
+
+def ranked(records: Sequence[TrialRecord], rank_by: str = "val_accuracy") -> list[TrialRecord]:
+    """Return the trials that can be chosen, best first, each by its best epoch; ties go to the lower trial number.
+
+    A stopped or interrupted trial did reach its score, and retraining repeats it from its seed, so it counts. A failed one does not.
+    """
+    candidates = [
+        record for record in records if record.status is not TrialStatus.FAILED and any(_is_scored(metrics) for metrics in record.epochs)
+    ]
+    return sorted(candidates, key=lambda record: (*_order(best_epoch(record, rank_by), rank_by), record.trial))
+
+
+def select_best(records: Sequence[TrialRecord], rank_by: str = "val_accuracy") -> TrialRecord:
+    """Return the first of `ranked`.
+
+    Raises:
+        TrialError: if there is none, with the distinct reasons of the failures.
+    """
+    candidates = ranked(records, rank_by)
+    if not candidates:
+        raise TrialError(_why_none(records))
+    return candidates[0]
+
+
+def _why_none(records: Sequence[TrialRecord]) -> str:
+    if not records:
+        return "no trial has begun, so none can be chosen"
+    failed = [record for record in records if record.status is TrialStatus.FAILED]
+    reasons = list(dict.fromkeys(record.error or "no reason given" for record in failed))
+    told = reasons[:MAX_REASONS] + ([f"and {len(reasons) - MAX_REASONS} more in trials.csv"] if len(reasons) > MAX_REASONS else [])
+    silent = len(records) - len(failed)
+    parts = [f"{len(failed)} failed"] * bool(failed) + [f"{silent} reported no epoch with a score"] * bool(silent)
+    message = f"no trial of {len(records)} can be chosen: {', '.join(parts)}"
+    return "\n  ".join([message, *told])
+
+
+def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy measured on `n` digits.
+
+    The score interval of Wilson (1927), Journal of the American Statistical Association 22, 209-212: unlike accuracy +- 1.96 standard
+    errors it stays inside [0, 1] and keeps its width where the accuracy is near 1.
+
+    Raises:
+        ValueError: if `n` is below 1 or the accuracy outside of [0, 1].
+    """
+    _check_accuracy(accuracy, n)
+    centre = (accuracy + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(accuracy * (1 - accuracy) / n + Z_95**2 / (4 * n * n))
+    return max(0.0, min(accuracy, centre - half)), min(1.0, max(accuracy, centre + half))
+
+
+def tied(accuracy: float, other: float, n: int) -> bool:
+    """Tell whether two accuracies, each on `n` validation digits, are no further apart than chance allows at 5 %, two-sided.
+
+    With one success and one failure added to each (Agresti and Caffo 2000, The American Statistician 54, 280-288, which keeps the test
+    honest near 1): p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt((p1 (1 - p1) + p2 (1 - p2)) / (n + 2)).
+    Both were measured on the same digits, whose difficulty they share, so the test errs on the side of "tied".
+
+    Raises:
+        ValueError: as `wilson_interval`.
+    """
+    _check_accuracy(accuracy, n)
+    _check_accuracy(other, n)
+    p1, p2 = ((value * n + 1) / (n + 2) for value in (accuracy, other))
+    return abs(p1 - p2) < Z_95 * math.sqrt((p1 * (1 - p1) + p2 * (1 - p2)) / (n + 2))
+
+
+def _check_accuracy(accuracy: float, n: int) -> None:
+    if n < 1 or not 0 <= accuracy <= 1:
+        raise ValueError(f"expected an accuracy in [0, 1] on at least one digit, found {accuracy!r} on {n!r}")

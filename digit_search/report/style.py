@@ -1,0 +1,169 @@
+"""One look for all pictures and for the page: colours for light and dark, and what marks each outcome besides its colour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from digit_search.records import TrialStatus
+from digit_search.report.formats import number
+
+THEME: dict[str, tuple[str, str]] = {
+    "paper": ("#ffffff", "#14181d"),
+    "panel": ("#f5f7f9", "#1c2229"),
+    "ink": ("#1b1f24", "#e8ecf1"),
+    "muted": ("#545d68", "#a6b0bb"),
+    "grid": ("#dce1e6", "#333b44"),
+    "accent": ("#0066a4", "#5cb8f6"),
+    "completed": ("#0066a5", "#5cb8f5"),
+    "stopped": ("#8f5a00", "#e3b04b"),
+    "failed": ("#b83216", "#ff9577"),
+    "interrupted": ("#86457f", "#dfa3d9"),
+    "running": ("#006b4c", "#45cfa3"),
+}
+"""Name: colour on light, colour on dark. All but paper, panel and grid reach a contrast of 4.5 on paper and on panel, and the outcomes keep
+apart for the common kinds of colour blindness. Each light colour stands once: pictures are drawn with it and told apart by it."""
+
+PAPER, INK, MUTED, GRID, ACCENT, STOPPED = (THEME[name][0] for name in ("paper", "ink", "muted", "grid", "accent", "stopped"))
+
+FONT_POINTS = 9.5
+RC = {
+    "svg.fonttype": "none",
+    # Host names and errors are foreign text: a "$" in them must not start a formula.
+    "text.parse_math": False,
+    "font.size": FONT_POINTS,
+    "axes.titlesize": FONT_POINTS,
+    "axes.labelsize": FONT_POINTS,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "legend.columnspacing": 1.4,
+    "legend.borderaxespad": 0.0,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "hatch.linewidth": 0.8,
+    "figure.constrained_layout.h_pad": 0.05,
+    "figure.constrained_layout.w_pad": 0.05,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an outcome is drawn: never by its colour alone."""
+
+    color: str
+    line: str
+    marker: str
+    hatch: str
+
+
+LOOKS = {
+    TrialStatus.COMPLETED: Look(THEME["completed"][0], "-", "o", ""),
+    TrialStatus.STOPPED: Look(THEME["stopped"][0], "--", "X", "///"),
+    TrialStatus.FAILED: Look(THEME["failed"][0], ":", "v", "xxx"),
+    TrialStatus.INTERRUPTED: Look(THEME["interrupted"][0], "-.", "s", "\\\\\\"),
+    TrialStatus.RUNNING: Look(THEME["running"][0], "-", "^", "---"),
+}
+
+MANY_TRIALS = 80
+"""From here on single trials are drawn thin and without links, so that pictures show their mass and stay small."""
+
+ERROR_FLOOR = 1e-3
+"""Added to the error, so that an accuracy of 1 has a place on the logarithmic axis."""
+_TICK_LEVELS = (
+    (0.0, 0.5, 0.9, 0.99, 1.0),
+    (0.8, 0.95, 0.98, 0.995),
+    (0.7, 0.97, 0.96, 0.985, 0.6, 0.3, 0.998),
+    tuple(step / 200 for step in range(200)),
+    tuple(step / 1000 for step in range(900, 1000)),
+    tuple(step / 10000 for step in range(9000, 10000)),
+)
+NUM_ROUND_LEVELS = 3
+"""The others are for axes so short that hardly a round accuracy lies on them."""
+
+
+def error_decades(accuracy: np.ndarray | float) -> np.ndarray | float:
+    """Where an accuracy in [0, 1] stands on the axis: minus the logarithm of the error, so 90 % to 99 % is as long as 0 % to 90 %."""
+    # matplotlib asks for a little more than 1 when it pads its default limits.
+    return -np.log10(np.maximum(1 + ERROR_FLOOR - np.asarray(accuracy), ERROR_FLOOR))
+
+
+def _from_decades(decades: np.ndarray) -> np.ndarray:
+    return 1 + ERROR_FLOOR - 10.0 ** -np.asarray(decades)
+
+
+def accuracy_ticks(low: float, high: float, spacing: float) -> list[float]:
+    """Round accuracies from low to high that lie at least `spacing` of the axis apart, the roundest first."""
+    bottom, top = error_decades(low), error_decades(high)
+    chosen: list[float] = []
+    for depth, level in enumerate(_TICK_LEVELS):
+        if depth >= NUM_ROUND_LEVELS and len(chosen) >= 3:
+            break
+        for tick in level:
+            if low <= tick <= high and all(abs(error_decades(tick) - error_decades(other)) >= spacing * (top - bottom) for other in chosen):
+                chosen.append(tick)
+    return sorted(chosen)
+
+
+def percent_label(accuracy: float) -> str:
+    """A tick's text, without needless decimals."""
+    return f"{100 * accuracy:.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def scale_accuracy(axes: Axes, values: Sequence[float], *, along: str = "y") -> None:
+    """Make an axis one of accuracies that stretches towards 1, as wide as `values` (in [0, 1]; NaN counts for nothing) need."""
+    decades = error_decades(np.clip([value for value in values if value == value] or [0, 1], 0, 1))
+    pad = max(0.05 * (decades.max() - decades.min()), 0.03)
+    low, high = np.clip(_from_decades(np.array([decades.min() - pad, decades.max() + pad])), 0, 1)
+    ticks = accuracy_ticks(low, high, 0.085 if along == "y" else 0.19)
+    getattr(axes, f"set_{along}scale")("function", functions=(error_decades, _from_decades))
+    getattr(axes, f"set_{along}lim")(low, high)
+    getattr(axes, f"set_{along}ticks")(ticks, [percent_label(tick) for tick in ticks])
+    getattr(axes, f"{along}axis").minorticks_off()
+
+
+def scale_loss(axes: Axes) -> None:
+    """Make the y axis one of losses: logarithmic, with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.minorticks_off()
+
+
+def outcome_handles(statuses: Sequence[TrialStatus], *, lines: bool) -> list[Line2D]:
+    """Entries of a legend for the outcomes that occur, in the order of `TrialStatus`."""
+    return [
+        Line2D([], [], color=look.color, linestyle=look.line if lines else "none", marker=look.marker, label=str(status))
+        for status, look in LOOKS.items()
+        if status in statuses
+    ]
+
+
+def legend_patches(axes: Axes, statuses: Sequence[TrialStatus]) -> None:
+    """A legend of bars for the outcomes that occur, over the axes."""
+    looks = [(status, look) for status, look in LOOKS.items() if status in statuses]
+    handles = [Patch(facecolor="none", edgecolor=look.color, hatch=look.hatch, label=str(status)) for status, look in looks]
+    axes.figure.legend(handles=handles, loc="outside upper left", ncols=6)
+
+
+def legend_above(axes: Axes, handles: Sequence[Line2D], columns: int = 6) -> None:
+    """A legend over the axes, outside of the data."""
+    is_short = all(handle.get_linestyle() == "None" for handle in handles)
+    axes.figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=1.2 if is_short else None)

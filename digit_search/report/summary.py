@@ -1,0 +1,199 @@
+"""The numbers that a reader wants first: who won, by how much, at what cost, and what is missing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from digit_search.errors import TrialError
+from digit_search.records import RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
+from digit_search.report.commands import repeat_command, submit_command
+from digit_search.report.ranking import best_epoch, ranked, select_best, tied, wilson_interval
+from digit_search.report.run_data import RunData
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one trial reached in its best epoch. Accuracies lie in [0, 1]."""
+
+    trial: int
+    status: TrialStatus
+    epoch: float
+    accuracy: float
+    loss: float
+    bounds: tuple[float, float] | None
+    """The 95 % interval of the accuracy, None where the number of validation digits is unknown, as `tied_with_winner`."""
+    tied_with_winner: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalModel:
+    """What the retrained winner is worth."""
+
+    trial: int
+    best_epoch: float
+    num_epochs: int
+    seconds: float
+    val_accuracy: float
+    val_loss: float
+    val_bounds: tuple[float, float] | None
+    num_train: int
+    num_validation: int
+    num_test: int
+    test_accuracy: float | None
+    test_bounds: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the run has cost so far."""
+
+    trials_by_status: dict[str, int]
+    num_epochs: float
+    """Of all trials together; parts of an epoch count as such."""
+    num_images: int
+    """Training images, repeats counted, the retraining's included."""
+    trial_seconds: float
+    """Of all trials added up: more than the wall time where several ran at a time."""
+    wall_seconds: float | None
+    """From the first event to the last, pauses before a resume included."""
+    devices: tuple[str, ...]
+    nodes: tuple[str, ...]
+    num_workers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The first screen of the report."""
+
+    run: str
+    finished: bool
+    rank_by: str
+    num_validation: int | None
+    winner: Score | None
+    no_winner_reason: str
+    """Why there is no winner; empty where there is one."""
+    baseline: Score | None
+    runner_up: Score | None
+    tied_trials: tuple[int, ...]
+    """Other trials, best first, whose accuracy differs from the winner's by no more than chance."""
+    num_candidates: int
+    final_model: FinalModel | None
+    cost: Cost
+    embedded_sample: bool | None
+    """Whether the embedded sample was used; None where no file tells."""
+    repeat_command: str
+    submit_command: str
+    """Empty where there is no solution for Kaggle's test digits."""
+
+    def to_tree(self) -> dict[str, Any]:
+        """The same as nested dicts and lists of JSON's types."""
+        return asdict(self)
+
+
+def summarize(run: RunData) -> Summary:
+    """Condense a run to the first screen of its report."""
+    records, history = run.history.trials, run.history
+    order = ranked(records, run.rank_by)
+    scores = _scores(order, run.rank_by, run.num_validation)
+    baselines = [score for record, score in zip(order, scores, strict=True) if record.origin is TrialOrigin.BASELINE]
+    embedded = uses_embedded_sample(run)
+    return Summary(
+        run=run.folder.name,
+        finished=_is_finished(history.phases),
+        rank_by=run.rank_by,
+        num_validation=run.num_validation,
+        winner=scores[0] if scores else None,
+        no_winner_reason="" if scores else _no_winner_reason(records, run.rank_by),
+        baseline=baselines[0] if baselines else None,
+        runner_up=scores[1] if len(scores) > 1 else None,
+        tied_trials=tuple(score.trial for score in scores[1:] if score.tied_with_winner),
+        num_candidates=len(order),
+        final_model=_final_model(history.retraining) if history.retraining else None,
+        cost=_cost(run),
+        embedded_sample=embedded,
+        repeat_command=repeat_command(run.folder),
+        submit_command="" if embedded or not run.folder.solution.exists() else submit_command(run.folder),
+    )
+
+
+def uses_embedded_sample(run: RunData) -> bool | None:
+    """Whether the run learned from the embedded sample; None where neither the environment nor the settings tell."""
+    told = run.section("data").get("embedded")
+    if isinstance(told, bool):
+        return told
+    return {"sample": True, "auto": None}.get(run.settings.data.dir, False)
+
+
+def _no_winner_reason(records: Sequence[TrialRecord], rank_by: str) -> str:
+    try:
+        select_best(records, rank_by)
+    except TrialError as error:
+        return str(error)
+    return ""
+
+
+def _bounds(accuracy: float | None, num_digits: int | None) -> tuple[float, float] | None:
+    return wilson_interval(accuracy, num_digits) if accuracy is not None and num_digits else None
+
+
+def _scores(order: Sequence[TrialRecord], rank_by: str, num_validation: int | None) -> list[Score]:
+    best = [best_epoch(record, rank_by) for record in order]
+    return [
+        Score(
+            trial=record.trial,
+            status=record.status,
+            epoch=metrics.epoch,
+            accuracy=metrics.scored_accuracy,
+            loss=metrics.scored_loss,
+            bounds=_bounds(metrics.scored_accuracy, num_validation),
+            tied_with_winner=tied(metrics.scored_accuracy, best[0].scored_accuracy, num_validation) if num_validation else None,
+        )
+        for record, metrics in zip(order, best, strict=True)
+    ]
+
+
+def _final_model(record: RetrainRecord) -> FinalModel:
+    return FinalModel(
+        trial=record.trial,
+        best_epoch=record.best_epoch,
+        num_epochs=len(record.epochs),
+        seconds=record.seconds,
+        val_accuracy=record.val_accuracy,
+        val_loss=record.val_loss,
+        val_bounds=_bounds(record.val_accuracy, record.num_validation),
+        num_train=record.num_train,
+        num_validation=record.num_validation,
+        num_test=record.num_test,
+        test_accuracy=record.test_accuracy,
+        test_bounds=_bounds(record.test_accuracy, record.num_test),
+    )
+
+
+def _is_finished(phases: dict[str, float]) -> bool:
+    """Whether `done` is what began last: a resumed or retrained run goes through the other phases once more."""
+    return "done" in phases and phases["done"] >= max(phases.values())
+
+
+def _cost(run: RunData) -> Cost:
+    records, retraining = run.history.trials, run.history.retraining
+    statuses = Counter(record.status for record in records)
+    retrain_images = sum(metrics.images for metrics in retraining.epochs) if retraining else 0
+    devices = [record.device for record in records] + ([retraining.device] if retraining else [])
+    workers = run.environment.get("workers")
+    return Cost(
+        trials_by_status={str(status): statuses[status] for status in TrialStatus if statuses[status]},
+        num_epochs=sum(record.epochs[-1].epoch for record in records if record.epochs),
+        num_images=sum(record.images for record in records) + retrain_images,
+        trial_seconds=sum(record.seconds for record in records),
+        wall_seconds=_wall_seconds(run),
+        devices=tuple(sorted(set(filter(None, devices)))),
+        nodes=tuple(sorted({record.node for record in records if record.node})),
+        num_workers=workers if isinstance(workers, int) else None,
+    )
+
+
+def _wall_seconds(run: RunData) -> float | None:
+    moments = [*run.history.phases.values()]
+    moments += [moment for record in run.history.trials for moment in (record.started_at, record.ended_at) if moment > 0]
+    return max(moments) - min(moments) if len(moments) > 1 else None

@@ -1,0 +1,151 @@
+"""A run's tables as CSV, and its winner as TOML: the same bytes for the same records."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from digit_search.errors import TrialError
+from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
+from digit_search.report.formats import clean_text
+from digit_search.report.ranking import best_epoch, ranked, wilson_interval
+from digit_search.run_folder import write_whole
+
+TRIAL_COLUMNS = (
+    *("trial", "status", *CORE_PARAM_NAMES, "epochs", "best_epoch", "val_accuracy", "val_loss"),
+    *("images", "seconds", "device", "node", "seed", "error"),
+)
+EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "images", "seconds")
+EMA_COLUMNS = ("ema_val_loss", "ema_val_accuracy")
+RUNG_COLUMNS = ("rung", "trial", "score", "decision")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins with one of these for a formula."""
+
+Cell = str | int | float | None
+
+
+def text_cell(text: str) -> str:
+    """The text as a cell that no spreadsheet runs."""
+    cleaned = clean_text(text)
+    return f"'{cleaned}" if cleaned.startswith(FORMULA_STARTS) else cleaned
+
+
+def number_cell(value: float | None) -> str:
+    """The shortest text that reads back as the same number; nothing for None."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, int) else repr(float(value))
+
+
+def epoch_cell(epoch: float) -> str:
+    """An epoch, as an integer where it is whole."""
+    return str(int(epoch)) if epoch == int(epoch) else repr(float(epoch))
+
+
+def _cell(value: Cell) -> str:
+    return text_cell(value) if isinstance(value, str) else number_cell(value)
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """CSV with LF line ends."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def extra_param_names(records: Iterable[TrialRecord]) -> list[str]:
+    """The parameters beyond the core four that some trial sets to something else than the notebook's value."""
+    default = TrialParams()
+    records = list(records)
+    extra = PARAM_NAMES[len(CORE_PARAM_NAMES) :]
+    return [name for name in extra if any(getattr(record.params, name) != getattr(default, name) for record in records)]
+
+
+def _trial_row(record: TrialRecord, rank_by: str, extra: Sequence[str]) -> list[str]:
+    try:
+        best: EpochMetrics | None = best_epoch(record, rank_by)
+    except TrialError:
+        best = None
+    return [
+        str(record.trial),
+        text_cell(record.status),
+        *(_cell(getattr(record.params, name)) for name in CORE_PARAM_NAMES),
+        epoch_cell(record.epochs[-1].epoch) if record.epochs else "0",
+        epoch_cell(best.epoch) if best else "",
+        number_cell(best.scored_accuracy) if best else "",
+        number_cell(best.scored_loss) if best else "",
+        str(record.images),
+        # A sum of floats carries noise in its last digits; a microsecond is more than a clock can tell.
+        number_cell(round(record.seconds, 6)),
+        *(text_cell(text) for text in (record.device, record.node)),
+        str(record.seed),
+        text_cell(record.error),
+        *(_cell(getattr(record.params, name)) for name in extra),
+    ]
+
+
+def write_trials_csv(path: Path, records: Sequence[TrialRecord], rank_by: str = "val_accuracy") -> None:
+    """Write a row a trial, by trial number; `val_accuracy` and `val_loss` are the scored ones of the best epoch.
+
+    Parameters beyond the core four follow as further columns where some trial changes them.
+    """
+    extra = extra_param_names(records)
+    write_whole(path, to_csv((*TRIAL_COLUMNS, *extra), (_trial_row(record, rank_by, extra) for record in records)))
+
+
+def write_epochs_csv(path: Path, records: Sequence[TrialRecord]) -> None:
+    """Write a row a trial and epoch; the averaged weights' scores follow as further columns where there are any."""
+    averaged = any(metrics.ema_val_loss is not None or metrics.ema_val_accuracy is not None for r in records for metrics in r.epochs)
+    columns = (*EPOCH_COLUMNS, *(EMA_COLUMNS if averaged else ()))
+    rows = (
+        [str(record.trial), epoch_cell(metrics.epoch), *(number_cell(getattr(metrics, name)) for name in columns[2:])]
+        for record in records
+        for metrics in record.epochs
+    )
+    write_whole(path, to_csv(columns, rows))
+
+
+def write_rungs_csv(path: Path, rungs: Sequence[RungDecision]) -> None:
+    """Write ASHA's decisions in the order in which it took them."""
+    rows = (
+        [epoch_cell(rung.rung_epochs), str(rung.trial), number_cell(rung.score), "passed" if rung.passed else "stopped"] for rung in rungs
+    )
+    write_whole(path, to_csv(RUNG_COLUMNS, rows))
+
+
+def _toml_table(name: str, values: dict[str, Cell]) -> str:
+    # What JSON writes for a cleaned string or a finite number, TOML reads as the same.
+    lines = (f"{key} = {json.dumps(clean_text(value) if isinstance(value, str) else value)}" for key, value in values.items())
+    return "\n".join([f"[{name}]", *lines]) + "\n"
+
+
+def write_best_toml(path: Path, run: str, records: Sequence[TrialRecord], rank_by: str, num_validation: int | None) -> None:
+    """Write the winner's hyperparameters and where they came from; nothing where no trial can be chosen yet.
+
+    Args:
+        num_validation: the digits that its accuracy was measured on, for the interval; None where unknown.
+    """
+    candidates = ranked(records, rank_by)
+    if not candidates:
+        return
+    winner = candidates[0]
+    best = best_epoch(winner, rank_by)
+    origin: dict[str, Cell] = {
+        "run": run,
+        "trial": winner.trial,
+        "origin": str(winner.origin),
+        "status": str(winner.status),
+        "seed": winner.seed,
+        "rank_by": rank_by,
+        "best_epoch": int(best.epoch) if best.epoch == int(best.epoch) else best.epoch,
+        "val_accuracy": best.scored_accuracy,
+        "val_loss": best.scored_loss,
+    }
+    if num_validation:
+        low, high = wilson_interval(best.scored_accuracy, num_validation)
+        origin |= {"num_validation": num_validation, "val_accuracy_low": low, "val_accuracy_high": high}
+    params: dict[str, Cell] = {param: getattr(winner.params, param) for param in PARAM_NAMES}
+    write_whole(path, _toml_table("params", params) + "\n" + _toml_table("source", origin))

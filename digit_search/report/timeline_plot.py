@@ -1,0 +1,137 @@
+"""When each worker was busy with which trial, and when it idled."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from digit_search.records import TrialRecord, TrialStatus
+from digit_search.report.formats import one_line, percent, plural
+from digit_search.report.style import FONT_POINTS, GRID, INK, LOOKS, MANY_TRIALS, PAPER, legend_patches
+from digit_search.report.svg import WIDE, Picture, draw, trial_link
+
+MAX_LANES = 48
+"""More workers than that make no picture; the first are shown."""
+BAR_ALPHA = 0.3
+BEHIND = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.2}
+AXIS_POINTS = 560
+"""About the width of the axes in points, to know which bars have room for a number."""
+Span = tuple[TrialRecord, float, float]
+"""A trial with its begin and end, in seconds since the Unix epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one worker did. Ray does not say which process ran a trial, so a lane is the first worker of the node that was free."""
+
+    node: str
+    trials: tuple[Span, ...]
+    """In order."""
+
+    @property
+    def busy_seconds(self) -> float:
+        return sum(end - begin for _, begin, end in self.trials)
+
+
+def worker_lanes(records: Sequence[TrialRecord], now: float) -> list[Lane]:
+    """Lay the trials out on as few workers a node as were busy at a time, by node.
+
+    Args:
+        now: the end of trials that have none yet, in seconds since the Unix epoch.
+    """
+    nodes = {record.node for record in records if record.node}
+    spans = sorted((_span(record, now) for record in records if record.started_at > 0), key=lambda span: (span[1], span[0].trial))
+    lanes: dict[str, list[list[Span]]] = defaultdict(list)
+    for span in spans:
+        # A trial that reported nothing names no node; where there is only one, it ran there.
+        node = lanes[next(iter(nodes)) if len(nodes) == 1 else span[0].node]
+        free = [lane for lane in node if lane[-1][2] <= span[1]]
+        if free:
+            # The one that idled longest: to take any would leave the last workers without trials.
+            min(free, key=lambda lane: lane[-1][2]).append(span)
+        else:
+            node.append([span])
+    return [Lane(name, tuple(lane)) for name in sorted(lanes) for lane in lanes[name]]
+
+
+def _span(record: TrialRecord, now: float) -> Span:
+    """When the trial kept a worker busy.
+
+    Ray Tune asks for a trial before a worker is free for it, so a trial that reported began its work no earlier than its reported
+    seconds before its end.
+    """
+    begin = max(record.started_at, record.ended_at - record.seconds) if record.epochs else record.started_at
+    return record, begin, now if record.status is TrialStatus.RUNNING else max(record.ended_at, begin)
+
+
+def timeline(records: Sequence[TrialRecord]) -> Picture | None:
+    """The trials of each worker over time; None where no trial tells when it began."""
+    moments = [moment for record in records for moment in (record.started_at, record.ended_at) if moment > 0]
+    lanes = worker_lanes(records, max(moments, default=0.0))
+    if not lanes:
+        return None
+    begin, end = min(moments), max(moments)
+    busy = sum(lane.busy_seconds for lane in lanes) / max(len(lanes) * (end - begin), 1e-9)
+    busy_share = percent(busy, 0)
+    shown = lanes[:MAX_LANES]
+
+    def paint(axes: Axes) -> None:
+        unit, name = _time_unit(end - begin)
+        for row, lane in enumerate(shown):
+            axes.barh(row, (end - begin) / unit, height=0.72, color=GRID, alpha=0.6, zorder=1)
+            for record, start, stop in lane.trials:
+                span = (start - begin) / unit, (stop - start) / unit
+                _draw_bar(axes, row, record, span, has_link=len(records) <= MANY_TRIALS)
+                _label_bar(axes, row, record, span, (end - begin) / unit)
+        _label_lanes(axes, shown, end - begin)
+        axes.set_xlim(0, max((end - begin) / unit, 1e-9))
+        axes.set_xlabel(f"{name} since the first trial began")
+        legend_patches(axes, [record.status for record in records])
+
+    return draw(
+        "timeline",
+        "Timeline of the workers",
+        alt=f"Bars of {plural(len(records), 'trial')} on {plural(len(lanes), 'worker')} over time; they were busy {busy_share} of it.",
+        caption=f"Each bar is a trial; the empty band behind is idle time. The workers were busy {busy_share} of the time."
+        + (f" The first {MAX_LANES} of {len(lanes)} workers are shown." if len(lanes) > MAX_LANES else ""),
+        size=(WIDE[0], 1.3 + 0.34 * len(shown)),
+        paint=paint,
+    )
+
+
+def _time_unit(seconds: float) -> tuple[float, str]:
+    """Seconds of a unit that makes a span readable, and its name."""
+    if seconds < 180:
+        return 1.0, "seconds"
+    return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")
+
+
+def _draw_bar(axes: Axes, row: int, record: TrialRecord, span: tuple[float, float], *, has_link: bool) -> None:
+    """One trial; `span` is its begin and its length."""
+    look = LOOKS[record.status]
+    bar = {"left": span[0], "height": 0.72, "url": trial_link(record.trial) if has_link else None, "linewidth": 0.8}
+    axes.barh(row, span[1], facecolor=look.color, alpha=BAR_ALPHA, zorder=2, **bar)
+    # matplotlib 3.11 fills a hatch's ground without its transparency, so the hatch has a bar of its own.
+    axes.barh(row, span[1], facecolor="none", edgecolor=look.color, hatch=look.hatch, zorder=2.5, **bar)
+
+
+def _label_bar(axes: Axes, row: int, record: TrialRecord, span: tuple[float, float], total: float) -> None:
+    """The trial's number, where the bar is long enough for it."""
+    if span[1] * AXIS_POINTS > (7 * len(str(record.trial)) + 4) * total:
+        style = {"ha": "center", "va": "center_baseline", "fontsize": FONT_POINTS - 1, "bbox": BEHIND, "zorder": 3}
+        axes.text(span[0] + span[1] / 2, row, str(record.trial), **style)
+
+
+def _label_lanes(axes: Axes, lanes: Sequence[Lane], seconds: float) -> None:
+    """Name the workers on the left, and say on the right for which share of the time each was busy."""
+    names = [f"{one_line(lane.node, 18) or 'worker'} · {number}" for number, lane in enumerate(lanes, start=1)]
+    axes.set_yticks(range(len(lanes)), names)
+    axes.set_ylim(len(lanes) - 0.45, -0.55)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    for row, lane in enumerate(lanes):
+        share = f"{percent(lane.busy_seconds / max(seconds, 1e-9), 0)} busy"
+        axes.annotate(
+            share, (1, row), xycoords=axes.get_yaxis_transform(), xytext=(5, 0), textcoords="offset points", va="center", color=INK
+        )

@@ -1,0 +1,178 @@
+"""What the numbers mean, in sentences that the page and report.md share."""
+
+from digit_search.records import RungDecision, TrialOrigin, TrialStatus
+from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
+from digit_search.report.run_data import RunData
+from digit_search.report.summary import Score, Summary
+
+MAX_NAMED = 12
+SAMPLE_NOTICE = (
+    "This run used the embedded sample: a few thousand digits that come with the program, instead of Kaggle's files. Its numbers show "
+    "that the search works, not how good the model can get. Its solution.csv answers other digits than Kaggle's, so it is not for "
+    "submission. Put Kaggle's train.csv and test.csv into a folder and name it with --data."
+)
+METHODS = (
+    "Accuracy is the share of digits read rightly; loss is the mean cross-entropy. Where weights are averaged during training, the scores "
+    "are those of the averaged weights. A trial counts with its best epoch.",
+    "Intervals are 95 % Wilson score intervals (Wilson 1927). They tell how far chance in the choice of the digits carries; how much a "
+    "repetition with another seed would differ comes on top.",
+    "Two trials count as tied where their accuracies differ by less than 1.96 standard errors of the difference, with one success and one "
+    "failure added to each (Agresti and Caffo 2000). Both were measured on the same digits, so the test errs on the side of a tie.",
+    "The best of many noisy scores is partly the luckiest: the winner's validation accuracy is likely a little too high. Only digits that "
+    "played no part in choosing give a fair number.",
+)
+
+
+def headline(summary: Summary) -> str:
+    """Who won, and by what score."""
+    winner = summary.winner
+    if winner is None:
+        return "No trial can be chosen yet."
+    digits = f" of {plural(summary.num_validation, 'validation digit')}" if summary.num_validation else " of the validation digits"
+    bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(winner.bounds)})" if winner.bounds else ""
+    by = "accuracy" if summary.rank_by == "val_accuracy" else "loss"
+    return (
+        f"Trial {winner.trial} has the best validation {by} of {plural(summary.num_candidates, 'trial')}: "
+        f"it reads {percent(winner.accuracy)}{digits} rightly{bounds}."
+    )
+
+
+def _difference(winner: Score, other: Score) -> str:
+    points = 100 * (winner.accuracy - other.accuracy)
+    if abs(points) < 0.005:
+        return "just as much"
+    return f"{abs(points):.2f} percentage points {'less' if points > 0 else 'more'}"
+
+
+def _verdict(summary: Summary, other: Score) -> str:
+    """Whether a trial's accuracy differs from the winner's by more than chance."""
+    if other.tied_with_winner is None:
+        return "Whether that is more than chance cannot be said, as the number of validation digits is unknown."
+    digits = plural(summary.num_validation or 0, "digit")
+    if other.tied_with_winner:
+        return f"On {digits} chance alone does that: they are tied."
+    return f"On {digits} that is more than chance explains."
+
+
+def against_baseline(summary: Summary) -> str:
+    """The winner beside the notebook's configuration."""
+    winner, baseline = summary.winner, summary.baseline
+    if winner is None:
+        return ""
+    if baseline is None:
+        return "There is no score of the notebook's configuration to compare with."
+    if baseline.trial == winner.trial:
+        return "The winner is the notebook's configuration itself: the search has found nothing better."
+    early = f", stopped after epoch {number(baseline.epoch)}" if baseline.status is TrialStatus.STOPPED else ""
+    told = f"The notebook's configuration (trial {baseline.trial}{early}) reached {percent(baseline.accuracy)}"
+    return f"{told}, {_difference(winner, baseline)}. {_verdict(summary, baseline)}"
+
+
+def against_runner_up(summary: Summary) -> str:
+    """The winner beside the second, and whom else it does not clearly beat."""
+    winner, second = summary.winner, summary.runner_up
+    if winner is None:
+        return ""
+    if second is None:
+        return "No other trial has a score to compare with."
+    told = f"The runner-up, trial {second.trial}, reached {percent(second.accuracy)}, {_difference(winner, second)}."
+    told = f"{told} {_verdict(summary, second)}"
+    others = [trial for trial in summary.tied_trials if trial != second.trial]
+    return f"{told} Also tied with the winner: {_trials(others)}." if others else told
+
+
+def _trials(numbers: list[int]) -> str:
+    named = ", ".join(str(trial) for trial in numbers[:MAX_NAMED])
+    more = f" and {len(numbers) - MAX_NAMED} more" if len(numbers) > MAX_NAMED else ""
+    return f"{'trial' if len(numbers) == 1 else 'trials'} {named}{more}"
+
+
+def final_model_lines(summary: Summary) -> list[str]:
+    """What the retrained model is worth; what is missing where it was not retrained."""
+    final = summary.final_model
+    if final is None:
+        return ["No trial has been retrained yet, so there are neither weights nor a solution.csv."]
+    lines = [
+        f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} in {plural(final.num_epochs, 'epoch')} "
+        f"({duration(final.seconds)}); epoch {number(final.best_epoch)} was kept.",
+        f"It reads {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} rightly "
+        f"(95\N{NO-BREAK SPACE}% interval {interval(final.val_bounds)}).",
+    ]
+    if summary.winner is not None and final.trial != summary.winner.trial:
+        lines.insert(0, f"The retrained trial is {final.trial}, not the best one, which is {summary.winner.trial}.")
+    if final.test_accuracy is not None:
+        lines.append(
+            f"solution.csv answers {percent(final.test_accuracy)} of {plural(final.num_test, 'test digit')} rightly "
+            f"(95\N{NO-BREAK SPACE}% interval {interval(final.test_bounds)}): nobody chose by them, so this is the fairest number."
+        )
+    return lines
+
+
+def cost_rows(summary: Summary) -> list[tuple[str, str]]:
+    """What the run has cost, as pairs of a name and a value."""
+    cost = summary.cost
+    statuses = ", ".join(f"{num_trials} {status}" for status, num_trials in cost.trials_by_status.items())
+    workers = f", {plural(cost.num_workers, 'worker')}" if cost.num_workers else ""
+    return [
+        ("Trials", f"{sum(cost.trials_by_status.values())}{f': {statuses}' if statuses else ''}"),
+        ("Epochs", f"{cost.num_epochs:,g}"),
+        ("Training images", count(cost.num_images)),
+        ("Wall time", duration(cost.wall_seconds)),
+        ("Time of all trials together", duration(cost.trial_seconds)),
+        ("Device", (", ".join(one_line(device, 40) for device in cost.devices) or "unknown") + workers),
+    ]
+
+
+def state(summary: Summary) -> str:
+    """Whether the run is over."""
+    if summary.finished:
+        return "This run is finished."
+    return "This run is not finished: it is under way or was cut off. The report shows what it had done when the report was made."
+
+
+def what_was_not_done(run: RunData, summary: Summary) -> list[str]:
+    """What a reader must know before trusting the rest; empty where nothing is missing."""
+    statuses = summary.cost.trials_by_status
+    lines = []
+    if not summary.finished:
+        lines.append(state(summary))
+    if summary.embedded_sample:
+        lines.append("Kaggle's data was not used: the embedded sample stood in for it.")
+    if summary.embedded_sample is None:
+        lines.append("No file of the run tells whether it learned from the embedded sample or from Kaggle's digits.")
+    for status, meaning in (
+        (TrialStatus.FAILED, "and cannot be chosen; the reasons are in the table of trials"),
+        (TrialStatus.INTERRUPTED, "before its end, so it might have scored better"),
+        (TrialStatus.RUNNING, "when this report was made, or was cut off with the run"),
+    ):
+        if statuses.get(status):
+            lines.append(f"{plural(statuses[status], 'trial')} {'was ' if status is not TrialStatus.FAILED else ''}{status} {meaning}.")
+    lines += [line for line in (_missing_trials(run, summary), _missing_baseline(run, summary), _missing_retraining(summary)) if line]
+    return [*lines, *(one_line(note, 1000) for note in run.history.notes), *(one_line(gap, 1000) for gap in run.gaps)]
+
+
+def _missing_trials(run: RunData, summary: Summary) -> str:
+    wanted, begun = run.settings.search.samples, sum(summary.cost.trials_by_status.values())
+    return f"Only {begun} of {plural(wanted, 'trial')} have begun." if begun < wanted else ""
+
+
+def _missing_baseline(run: RunData, summary: Summary) -> str:
+    if summary.baseline is not None:
+        return ""
+    begun = [record for record in run.history.trials if record.origin is TrialOrigin.BASELINE]
+    if begun:
+        return f"The baseline, trial {begun[0].trial}, has no score: {begun[0].status}. The winner stands without a comparison."
+    why = "it has not begun" if run.settings.search.baseline else "search.baseline is off"
+    return f"The notebook's configuration was not run ({why}), so the winner stands without a comparison."
+
+
+def _missing_retraining(summary: Summary) -> str:
+    if summary.final_model is None and summary.winner is not None:
+        return "The winner has not been retrained: there are neither weights nor a solution.csv."
+    return ""
+
+
+def rung_words(rungs: list[RungDecision]) -> str:
+    """What ASHA decided for one trial, rung by rung."""
+    told = [f"{'passed' if rung.passed else 'stopped at'} the rung of epoch {number(rung.rung_epochs)}" for rung in rungs]
+    return ", ".join(told)
