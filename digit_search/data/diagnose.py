@@ -1,0 +1,128 @@
+"""The words for a CSV that is refused: slow, and only asked once it is clear that something is wrong."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from digit_search.data.table import NUM_CLASSES, PIXEL_NAMES
+from digit_search.errors import DataError
+
+_INTEGER = re.compile(r"[ \t]*[0-9]+[ \t]*")
+_MEND = "Mend the row, or download the file again."
+
+
+def _shown(text: str, limit: int = 40) -> str:
+    return repr(text if len(text) <= limit else text[:limit] + "...")
+
+
+def _fields(line: bytes) -> list[str]:
+    """The cells of a line.
+
+    Raises:
+        csv.Error: if quotes or a carriage return do not stand where they may.
+    """
+    return next(csv.reader([line.decode("utf-8", "backslashreplace")], strict=True), [])
+
+
+def _cell_problem(name: str, value: str) -> str:
+    """What is wrong with a cell, or nothing."""
+    limit = NUM_CLASSES - 1 if name == "label" else 255
+    # int() refuses more than 4,300 digits with a message of its own.
+    if _INTEGER.fullmatch(value) and len(value) < 1000 and int(value) <= limit:
+        return ""
+    return f"expected an integer from 0 to {limit}, found {_shown(value)}"
+
+
+def _line_problem(line: bytes, names: Sequence[str]) -> tuple[str, str]:
+    """The column and the problem of the first thing wrong in a line; empty where nothing is, or no column is to blame."""
+    try:
+        values = _fields(line)
+    except csv.Error as error:
+        return "", f"expected comma-separated integers, found {_shown(line.decode('utf-8', 'backslashreplace'))} ({error})"
+    if len(values) != len(names):
+        return "", f"expected {len(names)} values, found {len(values) if line.strip() else 'a blank line'}"
+    for name, value in zip(names, values, strict=True):
+        if problem := _cell_problem(name, value):
+            return name, problem
+    return "", ""
+
+
+def row_error(path: Path, text: bytes, names: Sequence[str], first_row: int, reason: str) -> DataError:
+    """Word the error for the first wrong row of a block.
+
+    Args:
+        text: the block's lines.
+        names: the columns in the file's order.
+        first_row: number of the block's first row; the row after the header is 1.
+        reason: what to say if no row looks wrong.
+    """
+    lines = text.split(b"\n")[:-1]
+    for row, line in enumerate(lines, start=first_row):
+        column, problem = _line_problem(line, names)
+        if problem:
+            where = f"row {row}, column {column}" if column else f"row {row}"
+            return DataError(f"{path}: {where}: {problem} (line {row + 1} of the file). {_MEND}")
+    return DataError(f"{path}: rows {first_row} to {first_row + len(lines) - 1}: expected integers, found otherwise ({reason}). {_MEND}")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(_shown(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _not_text(header: bytes) -> str:
+    """What the file is, where its first bytes tell that it is no CSV."""
+    kinds = {
+        b"\x1f\x8b": "gzip: give its name the ending .csv.gz",
+        b"PK\x03\x04": "a zip archive: unpack it first",
+        b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+        b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+    }
+    for magic, kind in kinds.items():
+        if header.startswith(magic):
+            return kind
+    if b"\r" in header:
+        return "lines that end with a carriage return alone: save it with line feeds"
+    return "binary data" if b"\x00" in header else ""
+
+
+def parse_header(path: Path, header: bytes, labelled: bool) -> list[str]:
+    """Return the columns in the file's order: `label` where labelled, and `pixel0` to `pixel783`, each once.
+
+    Args:
+        header: the first line, without its end.
+
+    Raises:
+        DataError: if it is anything else.
+    """
+    expected = ["label", *PIXEL_NAMES] if labelled else list(PIXEL_NAMES)
+    wanted = "label,pixel0,...,pixel783" if labelled else "pixel0,...,pixel783"
+    if kind := _not_text(header):
+        raise DataError(f"{path}: expected a CSV with the columns {wanted}, found {kind}")
+    try:
+        names = [name.strip(" \t") for name in _fields(header)]
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: expected the header {wanted}, found {_shown(header.decode('utf-8', 'backslashreplace'))} ({error})"
+        ) from error
+    if problem := _header_problem(names, expected, labelled):
+        raise DataError(
+            f"{path}: expected the columns {wanted}, found {len(names)} columns, the first {_shown(names[0]) if names else ''}: {problem}"
+        )
+    return names
+
+
+def _header_problem(names: Sequence[str], expected: Sequence[str], labelled: bool) -> str:
+    """What is wrong with the names of the columns and what to do, or nothing."""
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    missing = sorted(set(expected) - set(names), key=expected.index)
+    extra = [name for name in dict.fromkeys(names) if name not in set(expected)]
+    if names and all(_INTEGER.fullmatch(name) for name in names):
+        return "there is no header line. Put it in front"
+    if missing == ["label"]:
+        return "there are no labels, so this looks like test.csv. Give train.csv the labelled digits"
+    if extra == ["label"] and not missing and not labelled:
+        return "there is a label, so this looks like train.csv. Give test.csv the digits without labels"
+    told = [f"{_few(found)} {what}" for found, what in ((missing, "missing"), (extra, "not expected"), (doubled, "doubled")) if found]
+    return "; ".join(told) + ". Download the file again, or mend its header" if told else ""

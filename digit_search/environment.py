@@ -1,0 +1,101 @@
+"""What a run was made with: versions, hardware, seed, commit, data."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from digit_search import __version__
+from digit_search.config import RunSettings
+from digit_search.data.load import Digits
+from digit_search.data.split import RowSplit
+from digit_search.errors import RunFolderError
+
+LIBRARIES = ("torch", "torchvision", "ray", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "pydantic")
+
+
+def library_versions() -> dict[str, str]:
+    """Of ourselves, Python and the libraries whose versions can change a result."""
+    versions = {"digit_search": __version__, "python": platform.python_version()}
+    return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text(errors="replace").splitlines() if line.startswith("model name")
+        ]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a container may hold below what the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _commit() -> str:
+    """The commit that this code was checked out at, "" where there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit) -> str:
+    """environment.json of a run."""
+    values: dict[str, Any] = {
+        "versions": library_versions(),
+        "hardware": {
+            "system": platform.platform(),
+            "cpu": _processor(),
+            "cores": usable_cores(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        },
+        "seed": settings.seed,
+        "commit": _commit(),
+        "data": {
+            "folder": str(digits.source.folder),
+            "embedded": digits.source.embedded,
+            "train_fingerprint": digits.train_fingerprint,
+            "test_fingerprint": digits.test_fingerprint,
+            "num_train_rows": digits.train.num_rows,
+            "num_test_rows": digits.test.num_rows,
+        },
+        "split": {"num_train": len(split.train), "num_validation": len(split.validation)},
+    }
+    return json.dumps(values, indent=2) + "\n"
+
+
+def check_same_run(path: Path, digits: Digits, *, force: bool) -> None:
+    """See that a run goes on with the data and, unless `force`, the library versions that it began with.
+
+    Raises:
+        RunFolderError: naming each difference.
+    """
+    try:
+        begun = json.loads(path.read_bytes())
+        fingerprints = begun["data"]["train_fingerprint"], begun["data"]["test_fingerprint"]
+        versions = dict(begun["versions"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
+    for name, before, now in zip(("train", "test"), fingerprints, (digits.train_fingerprint, digits.test_fingerprint), strict=True):
+        if before != now:
+            raise RunFolderError(
+                f"{digits.source.folder}: expected the {name}.csv that the run began with, found another "
+                f"(fingerprint {now[:12]} instead of {str(before)[:12]}); put the old file back, or begin a new run"
+            )
+    current = library_versions()
+    changed = [f"{name} {versions.get(name)} is now {current[name]}" for name in current if versions.get(name) != current[name]]
+    if changed and not force:
+        raise RunFolderError(f"{path}: the run began with other versions: {', '.join(changed)}. Install those again, or add --force.")

@@ -1,0 +1,248 @@
+"""The story in order: read, split, search, retrain, predict, report."""
+
+import datetime
+import shlex
+import time
+from collections.abc import Callable, Container
+from pathlib import Path
+
+from digit_search.config import RunSettings, load_settings, to_toml
+from digit_search.data.load import Digits, load_digits
+from digit_search.data.reader import read_test
+from digit_search.data.split import RowSplit, split_rows
+from digit_search.data.table import label_view
+from digit_search.environment import check_same_run, describe_environment
+from digit_search.errors import RunFolderError
+from digit_search.history import EventLog, load_history
+from digit_search.interrupts import Interrupts
+from digit_search.records import RetrainRecord, TrialRecord, TrialStatus
+from digit_search.report.build import write_report, write_tables
+from digit_search.report.ranking import ranked, select_best
+from digit_search.run_folder import RunFolder, create_run_folder, delete_checkpoints, write_whole
+
+Say = Callable[[str], None]
+
+
+def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> RunFolder:
+    """Do the whole job and return the run's folder.
+
+    Raises:
+        UserError: before Ray starts or anything is written, if settings or data cannot be used.
+        DigitSearchError: if the run failed.
+        KeyboardInterrupt: if the user ended it; its text says where the records are and how to go on.
+    """
+    interrupts = Interrupts()
+    with interrupts.caught():
+        digits, split = _read(settings, say)
+        folder = create_run_folder(results, name or _default_name())
+        with folder.locked():
+            settings = _begin(settings, folder, digits, split)
+            say(f"run: {folder.path}")
+            _search_retrain_report(settings, folder, digits, split, interrupts, say)
+    return folder
+
+
+def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
+    """Go on with a run wherever it was interrupted. A finished run is left as it is.
+
+    Raises:
+        UserError: if the data, or (unless `force`) the libraries' versions, are no longer the run's.
+        DigitSearchError: if the run failed.
+        KeyboardInterrupt: if the user ended it again.
+    """
+    interrupts = Interrupts()
+    with interrupts.caught(), folder.locked():
+        if "done" in load_history(folder.events).phases:
+            say(f"{folder.path} is finished: {folder.report_html}")
+            return
+        settings = load_settings(folder.config)
+        digits, split = _read(settings, say)
+        check_same_run(folder.environment, digits, force=force)
+        say(f"going on with {folder.path}")
+        _search_retrain_report(settings, folder, digits, split, interrupts, say)
+
+
+def _search_retrain_report(
+    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, interrupts: Interrupts, say: Say
+) -> None:
+    """All that is left of a run after its digits were read."""
+    started_at = time.monotonic()
+    events = EventLog(folder.events)
+    try:
+        # A run that had begun to retrain is past its search, whether that was cut short or not.
+        if "retrain" not in (load_history(folder.events).phases if folder.events.exists() else {}):
+            events.phase("search", at=time.time())
+            _search(settings, folder, digits, split, started_at, interrupts, say)
+            events.phase("retrain", at=time.time())
+        best = select_best(load_history(folder.events).trials, settings.search.rank_by)
+        _keep_checkpoints(folder, {best.trial})
+        _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
+        _keep_checkpoints(folder, set())
+        write_report(folder)
+        events.phase("done", at=time.time())
+        write_report(folder)
+    except KeyboardInterrupt as interrupt:
+        write_tables(folder)
+        raise KeyboardInterrupt(f"what was recorded is in {folder.path}; go on with: {_resume_command(folder)}") from interrupt
+    say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.report_html}")
+
+
+def _resume_command(folder: RunFolder) -> str:
+    return f"python tune_main.py resume {shlex.quote(str(folder.path))}"
+
+
+def _keep_checkpoints(folder: RunFolder, trials: Container[int]) -> None:
+    """Delete the checkpoints of all trials but these; 100 MB each."""
+    for record in load_history(folder.events).trials:
+        if record.trial not in trials:
+            delete_checkpoints(folder.trial(record.trial))
+
+
+def _default_name() -> str:
+    return datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+
+
+def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
+    data = settings.data
+    digits = load_digits(data.dir, cache_dir=data.cache_dir, max_csv_bytes=data.max_csv_bytes)
+    split = split_rows(
+        label_view(digits.train), validation_fraction=data.validation_fraction, seed=settings.seed, file=str(digits.source.train)
+    )
+    if digits.source.embedded:
+        say("NOTE: this run uses the embedded SAMPLE of 5,000 digits; --data DIR takes the folder of Kaggle's train.csv and test.csv.")
+    say(
+        f"data: {digits.source.folder}: {len(split.train):,} digits to train on, {len(split.validation):,} to validate, "
+        f"{digits.test.num_rows:,} to predict"
+    )
+    return digits, split
+
+
+def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit) -> RunSettings:
+    """Write the run's settings and surroundings into its folder; return the settings as resolved."""
+    where = "sample" if digits.source.embedded else str(digits.source.folder.resolve())
+    resolved = settings.model_copy(update={"data": settings.data.model_copy(update={"dir": where})})
+    write_whole(folder.environment, describe_environment(settings, digits, split))
+    # Last: a folder with a config.toml is a run.
+    write_whole(folder.config, to_toml(resolved))
+    EventLog(folder.events).phase("read", at=time.time())
+    return resolved
+
+
+def _search(
+    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, started_at: float, interrupts: Interrupts, say: Say
+) -> None:
+    # Ray and its friends take seconds to import, so bad data or settings are told before.
+    import ray
+
+    from digit_search.search.cluster import mps_here, plan_workers, running_ray, send_chatter_to
+    from digit_search.search.run import SearchControl, deadline_of, run_search
+
+    send_chatter_to(folder.log)
+    with running_ray(settings.ray) as dashboard:
+        interrupts.catch_again()
+        resources = ray.cluster_resources()
+        plan = plan_workers(settings.resources, resources, has_mps=mps_here())
+        if dashboard:
+            say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
+        say(f"workers: {plan.describe(resources)}")
+        _announce(settings, say)
+        control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at))
+        with interrupts.deferred():
+            records = run_search(settings, folder, digits.train, split, plan, control, lambda trial: _after_trial(settings, folder))
+        if control.is_over():
+            search = settings.search
+            text = f"the time budget of {search.time_budget} ended the search after {len(records)} of {search.samples} trials"
+            EventLog(folder.events).note(text, at=time.time())
+            say(text)
+
+
+def _announce(settings: RunSettings, say: Say) -> None:
+    """Tell what the search will cost before it starts."""
+    from digit_search.search.scheduler import expected_epochs, rung_steps
+
+    search = settings.search
+    rungs = [f"{step / search.reports_per_epoch:g}" for step in rung_steps(search.asha, search.reports_per_epoch)]
+    about, most = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
+    stops = f"the worse stopped after epoch {', '.join(rungs)}" if rungs else "none stopped early"
+    say(f"search: {search.samples} trials of up to {search.asha.max_epochs} epochs, {stops}: about {about:.0f} epochs, at most {most:.0f}")
+
+
+def _after_trial(settings: RunSettings, folder: RunFolder) -> None:
+    """Bring the tables up to date, and keep the checkpoints of running trials and of the best so far alone."""
+    write_tables(folder)
+    records = load_history(folder.events).trials
+    kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
+    kept |= {record.trial for record in ranked(records, settings.search.rank_by)[:1]}
+    _keep_checkpoints(folder, kept)
+
+
+def _retrain(
+    settings: RunSettings,
+    folder: RunFolder,
+    digits: Digits,
+    split: RowSplit,
+    record: TrialRecord,
+    max_epochs: int,
+    say: Say,
+    *,
+    resume: bool,
+) -> RetrainRecord:
+    """Train the trial's parameters again from its seed, keep the best epoch's weights, predict."""
+    from digit_search.retraining import retrain_and_predict
+
+    say(f"retraining trial {record.trial}: {', '.join(f'{name} {value:g}' for name, value in _core(record).items())}")
+    retrained = retrain_and_predict(settings, folder, digits, split, record, max_epochs, resume=resume)
+    EventLog(folder.events).retrained(retrained, at=time.time())
+    delete_checkpoints(folder.retraining)
+    say(
+        f"weights of epoch {retrained.best_epoch:g}: validation accuracy {retrained.val_accuracy:.4f} "
+        f"on {retrained.num_validation:,} digits; {folder.weights}, {folder.solution}"
+    )
+    if retrained.test_accuracy is not None:
+        say(f"accuracy of solution.csv on its {retrained.num_test:,} known answers: {retrained.test_accuracy:.4f}")
+    return retrained
+
+
+def _core(record: TrialRecord) -> dict[str, float]:
+    params = record.params
+    return {"lr": params.lr, "gamma": params.gamma, "step_size": params.step_size, "batch_size": params.batch_size}
+
+
+def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, say: Say) -> RetrainRecord:
+    """Train the best or the named trial of a finished or interrupted run again; new weights, solution.csv and report.
+
+    Raises:
+        UserError: if there is no such trial, or the data are not the run's any more.
+    """
+    settings = load_settings(folder.config)
+    records = load_history(folder.events).trials
+    if trial is None:
+        record = select_best(records, settings.search.rank_by)
+    else:
+        found = [record for record in records if record.trial == trial]
+        if not found:
+            raise RunFolderError(f"{folder.path}: expected a trial from 0 to {len(records) - 1}, found --trial {trial}")
+        record = found[0]
+    with Interrupts().caught(), folder.locked():
+        digits, split = _read(settings, say)
+        check_same_run(folder.environment, digits, force=True)
+        retrained = _retrain(settings, folder, digits, split, record, max_epochs or settings.retrain.max_epochs, say, resume=False)
+        write_report(folder)
+    say(f"report: {folder.report_html}")
+    return retrained
+
+
+def predict_file(model: Path, test: Path, out: Path, say: Say) -> None:
+    """Predict the digits of a CSV with saved weights and write `ImageId,Label`.
+
+    Raises:
+        UserError: if the CSV or the weights cannot be used, or `out` cannot be written.
+    """
+    table = read_test(test)
+    from digit_search.retraining import predict_with_weights
+
+    predict_with_weights(model, table, out, say)

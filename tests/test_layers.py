@@ -1,0 +1,59 @@
+"""Imports point one way, so that every folder can be read and tested without those above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "digit_search"
+FOUNDATION = {"errors", "records", "config", "run_folder", "history"}
+MAY_IMPORT = {
+    "errors": set(),
+    "records": {"errors"},
+    "config": {"errors", "records"},
+    "run_folder": {"errors"},
+    "history": {"errors", "records"},
+    "interrupts": set(),
+    "data": FOUNDATION,
+    "training": FOUNDATION | {"data"},
+    "search": FOUNDATION | {"data", "training"},
+    "report": FOUNDATION,
+}
+FORBIDDEN_LIBRARIES = {"data": {"torch", "ray", "optuna"}, "training": {"ray", "optuna"}, "report": {"torch", "ray"}}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything imported, wherever it stands in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules(layer: str) -> list[Path]:
+    folder = PACKAGE / layer
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{layer}.py"]
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_a_layer_imports_only_what_lies_below_it(layer):
+    for path in modules(layer):
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("digit_search.")}
+        assert ours <= MAY_IMPORT[layer] | {layer}, path
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN_LIBRARIES)
+def test_a_layer_knows_no_library_that_is_not_its_business(layer):
+    for path in modules(layer):
+        libraries = {name.split(".")[0] for name in imports(path)}
+        assert not libraries & FORBIDDEN_LIBRARIES[layer], path
+
+
+def test_only_search_and_the_story_know_ray_and_optuna():
+    for path in PACKAGE.rglob("*.py"):
+        if "search" not in path.relative_to(PACKAGE).parts and path.stem not in ("pipeline",):
+            assert not {"ray", "optuna"} & {name.split(".")[0] for name in imports(path)}, path

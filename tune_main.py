@@ -1,0 +1,167 @@
+"""The command line: arguments in, exit code out. `--help` answers before anything heavy is imported."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from digit_search.errors import DigitSearchError, UserError
+
+EPILOG = """\
+exit codes: 0 done; 1 the run failed; 2 a mistake in what was asked for; 130 interrupted
+
+The search starts from the notebook's configuration (trial 0) and compares every trial with it. ASHA looks at a trial for the first time
+after search.asha.grace_epochs; a step_size above that means that the learning rate cannot have dropped by then, so such a trial is judged
+by how well it does without its schedule.
+
+configs/default.toml lists every setting; a flag beats --set, which beats --config, which beats the default.
+"""
+
+
+def _search_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, metavar="N", help="trials to run (default 20)")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder with train.csv and test.csv, or .gz (default: data/digit-recognizer, else the embedded sample)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; configs/default.toml shows every setting")
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, e.g. --set search.space.lr.high=0.1; repeatable",
+    )
+    parser.add_argument("--name", metavar="NAME", help="the run's name (default: the time)")
+    parser.add_argument("--max-epochs", type=int, metavar="N", help="epochs of a full trial")
+    parser.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: as many as fit)")
+    parser.add_argument("--cpus-per-trial", type=int, metavar="N", help="CPU threads of a trial (default 1)")
+    parser.add_argument("--gpus-per-trial", type=float, metavar="F", help="share of a GPU, e.g. 0.25 (default: 1 where there is one)")
+    parser.add_argument("--time-budget", metavar="TIME", help="end the search after e.g. 30m, then retrain the best")
+    parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default 0)")
+    parser.add_argument("--address", metavar="ADDR", help="join a running Ray cluster: auto or HOST:PORT")
+    parser.add_argument("--no-early-stopping", action="store_true", help="run every trial to the end")
+    parser.add_argument("--no-dashboard", action="store_true", help="start Ray without its dashboard")
+
+
+def _results_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are kept (default: results)")
+
+
+def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
+    """The flags as dotted settings; None where a flag was not given."""
+    return {
+        "search.samples": arguments.samples,
+        "data.dir": arguments.data,
+        "search.asha.max_epochs": arguments.max_epochs,
+        "resources.workers": arguments.workers,
+        "resources.cpus_per_trial": arguments.cpus_per_trial,
+        "resources.gpus_per_trial": arguments.gpus_per_trial,
+        "search.time_budget": arguments.time_budget,
+        "seed": arguments.seed,
+        "ray.address": arguments.address,
+        "search.asha.enabled": False if arguments.no_early_stopping else None,
+        "ray.dashboard": False if arguments.no_dashboard else None,
+    }
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from digit_search.config import load_settings
+    from digit_search.pipeline import run
+
+    run(load_settings(arguments.config, arguments.assignments, search_flags(arguments)), arguments.name, arguments.results, say)
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    from digit_search.pipeline import resume
+    from digit_search.run_folder import open_run_folder
+
+    resume(open_run_folder(arguments.run, arguments.results), say, force=arguments.force)
+
+
+def _retrain(arguments: argparse.Namespace) -> None:
+    from digit_search.pipeline import retrain_run
+    from digit_search.run_folder import open_run_folder
+
+    retrain_run(open_run_folder(arguments.run, arguments.results), arguments.trial, arguments.max_epochs, say)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from digit_search.pipeline import predict_file
+
+    predict_file(arguments.model, arguments.test, arguments.out, say)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from digit_search.report.build import write_report
+    from digit_search.run_folder import open_run_folder
+
+    for run in arguments.runs:
+        folder = open_run_folder(run, arguments.results)
+        write_report(folder)
+        say(f"report: {folder.report_html}")
+
+
+def say(text: str) -> None:
+    """Print a line for the user at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line. Without a command the whole job is run."""
+    parser = argparse.ArgumentParser(
+        prog="tune_main.py",
+        description="Search hyperparameters of a ResNet18 for handwritten digits, retrain the best trial, predict and report.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _search_options(parser)
+    _results_option(parser)
+    parser.set_defaults(act=_search)
+    commands = parser.add_subparsers(title="commands (without one: the whole job)", metavar="COMMAND")
+
+    def add(name: str, text: str, act: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(act=act)
+        return command
+
+    resume = add("resume", "go on with an interrupted run", _resume)
+    resume.add_argument("run", metavar="RUN", help="a run's name or folder")
+    resume.add_argument("--force", action="store_true", help="also where the libraries' versions have changed")
+    _results_option(resume)
+    retrain = add("retrain", "train the best (or the named) trial of a run again: new weights, solution.csv and report", _retrain)
+    retrain.add_argument("run", metavar="RUN", help="a run's name or folder")
+    retrain.add_argument("--trial", type=int, metavar="N", help="this trial instead of the best")
+    retrain.add_argument("--max-epochs", type=int, metavar="N", help="at most so many epochs (default: the run's retrain.max_epochs)")
+    _results_option(retrain)
+    predict = add("predict", "predict digits from saved weights alone", _predict)
+    predict.add_argument("model", type=Path, metavar="MODEL.pt", help="weights as a run writes them")
+    predict.add_argument("--test", type=Path, required=True, metavar="CSV", help="digits without labels, .csv or .csv.gz")
+    predict.add_argument("--out", type=Path, required=True, metavar="CSV", help="where ImageId,Label go")
+    report = add("report", "make a run's tables and report again from its files", _report)
+    report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    _results_option(report)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        arguments.act(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except DigitSearchError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted{': ' + str(interrupt) if str(interrupt) else ''}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
