@@ -35,7 +35,7 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
         help="one setting, e.g. --set search.space.lr.high=0.1; repeatable",
     )
     parser.add_argument("--name", metavar="NAME", help="the run's name (default: the time)")
-    parser.add_argument("--max-epochs", type=int, metavar="N", help="epochs of a full trial")
+    parser.add_argument("--max-epochs", type=int, metavar="N", help="epochs of a full trial, and of the retraining")
     parser.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: as many as fit)")
     parser.add_argument("--cpus-per-trial", type=int, metavar="N", help="CPU threads of a trial (default 1)")
     parser.add_argument("--gpus-per-trial", type=float, metavar="F", help="share of a GPU, e.g. 0.25 (default: 1 where there is one)")
@@ -56,6 +56,7 @@ def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
         "search.samples": arguments.samples,
         "data.dir": arguments.data,
         "search.asha.max_epochs": arguments.max_epochs,
+        "retrain.max_epochs": arguments.max_epochs,
         "resources.workers": arguments.workers,
         "resources.cpus_per_trial": arguments.cpus_per_trial,
         "resources.gpus_per_trial": arguments.gpus_per_trial,

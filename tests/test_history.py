@@ -89,5 +89,5 @@ def test_missing_events_are_one_clear_error(tmp_path):
 
 
 def test_a_number_that_json_cannot_hold_is_never_written(log):
-    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+    with pytest.raises(ValueError, match=r"JSON compliant"):
         log.epoch(0, metrics(1, float("nan")), "cpu", "host", at=1.0)

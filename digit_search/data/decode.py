@@ -25,8 +25,9 @@ def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
     """
     codes = np.frombuffer(text, np.uint8)
     digits = codes - np.uint8(_ZERO)  # whatever is no digit wraps around to 10 or more
-    is_digit = digits < 10
-    ends = np.flatnonzero(~is_digit)
+    is_end = digits > 9
+    is_digit = (digits < 10).view(np.uint8)  # a product of uint8 and bool takes twice as long
+    ends = np.flatnonzero(is_end)
     digits *= is_digit
     values, hundreds = _numbers_before(digits, is_digit)
     cells = values.take(ends)
@@ -35,8 +36,8 @@ def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
         len(cells) == num_lines * num_columns
         and np.count_nonzero(codes == _COMMA) == num_lines * (num_columns - 1)
         and (codes.take(ends[num_columns - 1 :: num_columns]) == _NEWLINE).all()
-        and is_digit[0]
-        and (is_digit[1:] | is_digit[:-1]).all()
+        and not is_end[0]
+        and not (is_end[1:] & is_end[:-1]).any()
         and hundreds.max() <= 2
         # No cell is empty, so this holds only if each has as many digits as its value needs: none has four or a leading zero, and none
         # is 256 to 299, which wraps around to at most two digits.
@@ -50,7 +51,7 @@ def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarra
 
     Args:
         digits: uint8 [bytes], 0 where there is none.
-        is_digit: bool [bytes].
+        is_digit: uint8 [bytes], 0 or 1.
 
     Returns:
         uint8 [bytes] and uint8 [bytes - 3], the latter from the fourth byte on.

@@ -23,7 +23,7 @@ def _fields(line: bytes) -> list[str]:
     Raises:
         csv.Error: if quotes or a carriage return do not stand where they may.
     """
-    return next(csv.reader([line.decode("utf-8", "backslashreplace")], strict=True), [])
+    return next(csv.reader([line.decode("utf-8", "replace")], strict=True), [])
 
 
 def _cell_problem(name: str, value: str) -> str:
@@ -120,7 +120,7 @@ def _header_problem(names: Sequence[str], expected: Sequence[str], labelled: boo
     extra = [name for name in dict.fromkeys(names) if name not in set(expected)]
     if names and all(_INTEGER.fullmatch(name) for name in names):
         return "there is no header line. Put it in front"
-    if missing == ["label"]:
+    if missing == ["label"] and not extra:
         return "there are no labels, so this looks like test.csv. Give train.csv the labelled digits"
     if extra == ["label"] and not missing and not labelled:
         return "there is a label, so this looks like train.csv. Give test.csv the digits without labels"

@@ -91,7 +91,7 @@ def read_answers(path: Path) -> np.ndarray | None:
     """
     if not path.exists():
         return None
-    lines = b"".join(line_blocks(path, max_csv_bytes=1 << 30)).decode("utf-8", "backslashreplace").splitlines()
+    lines = b"".join(line_blocks(path, max_csv_bytes=1 << 30)).decode("utf-8", "replace").splitlines()
     if not lines or lines[0].split(",") != ["ImageId", "Label"]:
         raise DataError(
             f"{path}: expected the header ImageId,Label, found {lines[0][:40] if lines else ''!r}; mend it, or take the file away"

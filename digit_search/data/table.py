@@ -43,7 +43,9 @@ def byte_view(values: pa.UInt8Array) -> np.ndarray:
 
     pyarrow 26's own `to_numpy` does the same, but imports pandas where that is installed: half a second in every worker.
     """
-    return np.frombuffer(values.buffers()[1], np.uint8, count=len(values), offset=values.offset)
+    view = np.frombuffer(values.buffers()[1], np.uint8, count=len(values), offset=values.offset)
+    view.flags.writeable = False
+    return view
 
 
 def pixel_view(table: pa.Table) -> np.ndarray:
@@ -52,7 +54,9 @@ def pixel_view(table: pa.Table) -> np.ndarray:
     Raises:
         DataError: if the table has no such column or not exactly one chunk.
     """
-    return byte_view(_only_chunk(table, "pixels").flatten()).reshape(-1, NUM_PIXELS)
+    rows = _only_chunk(table, "pixels")
+    # flatten() minds the offset itself, but imports pyarrow.compute first: 80 ms, five times what a table from the cache takes.
+    return byte_view(rows.values).reshape(-1, NUM_PIXELS)[rows.offset : rows.offset + len(rows)]
 
 
 def label_view(table: pa.Table) -> np.ndarray:

@@ -1,5 +1,6 @@
 """report.md: the comparison of the trials in words and tables."""
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 
@@ -23,12 +24,13 @@ from digit_search.report.wording import (
     what_was_not_done,
 )
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]|#~$])")
 
 
 def md(text: str) -> str:
     """Foreign text as Markdown that shows it as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", one_line(text, 1000))
+    # Entities for HTML, because not every Markdown reader takes a backslash before "<".
+    return _SPECIAL.sub(r"\\\1", html.escape(one_line(text, 1000), quote=False))
 
 
 def md_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

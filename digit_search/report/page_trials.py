@@ -56,16 +56,17 @@ def _score_cells(best: EpochMetrics | None, num_validation: int | None) -> list[
     ]
 
 
-def _row(record: TrialRecord, rank: int | None, params: Sequence[str], best: EpochMetrics | None, num_validation: int | None) -> Html:
+def _row(run: RunData, record: TrialRecord, rank: int | None, params: Sequence[str], *, has_details: bool) -> Html:
+    best = None if rank is None else best_epoch(record, run.rank_by)
     name = f"{record.trial} (baseline)" if record.origin is TrialOrigin.BASELINE else str(record.trial)
     last = record.epochs[-1].epoch if record.epochs else 0
     badge = element("span", str(record.status), class_=f"badge {record.status}")
     return element(
         "tr",
-        element("th", link(name, f"#trial-{record.trial}"), scope="row", data_value=record.trial),
+        element("th", link(name, f"#trial-{record.trial}") if has_details else name, scope="row", data_value=record.trial),
         _number_cell("–" if rank is None else str(rank), rank),
         element("td", badge, class_="text"),
-        *_score_cells(best, num_validation),
+        *_score_cells(best, run.num_validation),
         _cell(number(last), last),
         *(_param_cell(record, param) for param in params),
         _cell(count(record.images), record.images),
@@ -82,12 +83,8 @@ def trials_table(run: RunData) -> Html:
     ranks = {record.trial: rank for rank, record in enumerate(order, start=1)}
     rest = [record for record in run.history.trials if record.trial not in ranks]
     params = shown_params(run.history.trials)
-    rows = [
-        _row(
-            record, ranks.get(record.trial), params, best_epoch(record, run.rank_by) if record.trial in ranks else None, run.num_validation
-        )
-        for record in (*order, *rest)
-    ]
+    detailed = detailed_trials(run)
+    rows = [_row(run, record, ranks.get(record.trial), params, has_details=record.trial in detailed) for record in (*order, *rest)]
     heads = [_head(*column) for column in _columns(params)]
     table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), class_="sortable", id="trials-table")
     return join(

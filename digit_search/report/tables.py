@@ -26,9 +26,11 @@ Cell = str | int | float | None
 
 
 def text_cell(text: str) -> str:
-    """The text as a cell that no spreadsheet runs."""
+    """The text as a cell that no spreadsheet runs, with LF as its line ends."""
     cleaned = clean_text(text)
-    return f"'{cleaned}" if cleaned.startswith(FORMULA_STARTS) else cleaned
+    guarded = f"'{cleaned}" if cleaned.startswith(FORMULA_STARTS) else cleaned
+    # Python's csv (seen in 3.12) quotes a lone CR only if lines end with it, and readers then take it for the end of the row.
+    return guarded.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def number_cell(value: float | None) -> str:

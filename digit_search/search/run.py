@@ -149,7 +149,7 @@ def run_search(
 def told_of(settings: RunSettings) -> Told:
     """How this run's metrics are told to Optuna."""
     search = settings.search
-    return Told(search.rank_by, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
+    return Told(search.metric, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
 
 
 def end_decided_trials(settings: RunSettings, history: RunHistory, events: EventLog) -> RunHistory:

@@ -1,0 +1,170 @@
+"""How fast a training step and an evaluation are on one CPU thread, beside stock torchvision's: python tests/benchmarks/training_step.py
+
+Stock is torchvision's model and torch.optim.Adam as tutorials write them. Times are this process's CPU seconds, so that neighbours on the
+machine matter less; stock and ours take turns, and ratios are medians over the rounds.
+"""
+
+import argparse
+import copy
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
+
+from digit_search.training.small_maps import keep_freed_memory, lower_small_maps, optimizer_parameters, overlaps
+
+IMAGE_SIZE = 28
+IMAGES_PER_ROUND = 256
+MATRIX_SIZE = 2048
+
+
+def main() -> None:
+    args = parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if args.keep_freed_memory:
+        keep_freed_memory()
+    print(f"{processor()}; torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), torchvision {torchvision.__version__}")
+    print(f"one thread, float32, {args.repeats} rounds; freed memory is {'kept' if args.keep_freed_memory else 'left to the C library'}\n")
+    stock = stock_model()
+    ours = lower_small_maps(copy.deepcopy(stock))
+    if args.profile:
+        print_profile(ours, args.profile)
+        return
+    compare_training(stock, ours, args.batches, args.repeats)
+    compare_evaluation(stock, ours, args.evaluation_batches, args.repeats)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, each of stock and ours (default 5)")
+    parser.add_argument("--batches", type=int, nargs="*", default=[32, 64, 128, 256])
+    parser.add_argument("--evaluation-batches", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
+    parser.add_argument("--keep-freed-memory", action="store_true", help="call keep_freed_memory() first, to the benefit of both")
+    parser.add_argument("--profile", type=int, metavar="BATCH", help="instead print where the time of our step at this batch size goes")
+    return parser.parse_args()
+
+
+def processor() -> str:
+    """The CPU's name and number of cores, as Linux tells it; elsewhere what Python knows."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} x {len(names)}" if names else platform.processor() or platform.machine()
+
+
+def stock_model() -> nn.Module:
+    model = resnet18(num_classes=10)
+    model.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    return model
+
+
+def compare_training(stock: nn.Module, ours: nn.Module, batches: list[int], repeats: int) -> None:
+    flop = 3 * useful_flop(stock) - conv_flop(stock.conv1, IMAGE_SIZE)  # the images need no gradient
+    print(f"training step (forward, backward, Adam); {flop / 1e6:.0f} useful MFLOP an image")
+    print("batch  stock img/s  ours img/s  ratio  useful GFLOP/s  torch.mm GFLOP/s")
+    for batch in batches:
+        stock_step = training_step(stock, torch.optim.Adam(stock.parameters()), batch)
+        ours_step = training_step(ours, torch.optim.Adam(optimizer_parameters(ours, weight_decay=0.0), fused=True), batch)
+        speeds = take_turns([images_per_second(stock_step, batch), images_per_second(ours_step, batch), mm_flop_per_second], repeats)
+        stock_speed, ours_speed, mm_speed = map(statistics.median, speeds)
+        useful = ours_speed * flop / 1e9
+        print(f"{batch:5} {stock_speed:12.0f} {ours_speed:11.0f} {ratio(speeds):6.2f} {useful:15.0f} {mm_speed / 1e9:17.0f}", flush=True)
+
+
+def compare_evaluation(stock: nn.Module, ours: nn.Module, batches: list[int], repeats: int) -> None:
+    print("\nevaluation (no_grad)\nbatch  stock img/s  ours img/s  ratio")
+    for batch in batches:
+        passes = [images_per_second(evaluation(model, batch), batch) for model in (stock, ours)]
+        speeds = take_turns(passes, repeats)
+        stock_speed, ours_speed = map(statistics.median, speeds)
+        print(f"{batch:5} {stock_speed:12.0f} {ours_speed:11.0f} {ratio(speeds):6.2f}", flush=True)
+
+
+def training_step(model: nn.Module, adam: torch.optim.Adam, batch: int) -> Callable[[], None]:
+    inputs, labels = torch.randn(batch, 1, IMAGE_SIZE, IMAGE_SIZE), torch.randint(0, 10, (batch,))
+    model.train()
+
+    def step() -> None:
+        adam.zero_grad()
+        F.cross_entropy(model(inputs), labels).backward()
+        adam.step()
+
+    return step
+
+
+def evaluation(model: nn.Module, batch: int) -> Callable[[], Tensor]:
+    inputs = torch.randn(batch, 1, IMAGE_SIZE, IMAGE_SIZE)
+    model.eval()
+    return torch.no_grad()(lambda: model(inputs))
+
+
+def images_per_second(step: Callable[[], object], batch: int) -> Callable[[], float]:
+    """Return a function that measures a round of steps, together of about IMAGES_PER_ROUND images."""
+    num_steps = max(1, IMAGES_PER_ROUND // batch)
+
+    def measure() -> float:
+        started_at = time.process_time()
+        for _ in range(num_steps):
+            step()
+        return num_steps * batch / (time.process_time() - started_at)
+
+    return measure
+
+
+def mm_flop_per_second() -> float:
+    matrix = torch.randn(MATRIX_SIZE, MATRIX_SIZE)
+    started_at = time.process_time()
+    torch.mm(matrix, matrix)
+    return 2 * MATRIX_SIZE**3 / (time.process_time() - started_at)
+
+
+def take_turns(measures: list[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """Call every measure once a round; return the results by measure, without the first round, which warms up."""
+    rounds = [[measure() for measure in measures] for _ in range(repeats + 1)]
+    return [list(results) for results in zip(*rounds[1:], strict=True)]
+
+
+def ratio(speeds: list[list[float]]) -> float:
+    """The median over the rounds of ours by stock."""
+    return statistics.median(ours / stock for stock, ours in zip(speeds[0], speeds[1], strict=True))
+
+
+def useful_flop(model: nn.Module) -> int:
+    """Floating-point operations of one image's forward pass in the stock model's convolutions, without products with padding."""
+    twin, flop = copy.deepcopy(model).eval(), []
+    for module in twin.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda conv, inputs, _: flop.append(conv_flop(conv, inputs[0].shape[2])))
+    with torch.no_grad():
+        twin(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
+    return sum(flop)
+
+
+def conv_flop(conv: nn.Conv2d, map_size: int) -> int:
+    along_axis = sum(part.length for part in overlaps(map_size, conv.kernel_size[0], conv.stride[0], conv.padding[0]))
+    return 2 * conv.in_channels * conv.out_channels * along_axis**2
+
+
+def print_profile(model: nn.Module, batch: int) -> None:
+    step = training_step(model, torch.optim.Adam(optimizer_parameters(model, weight_decay=0.0), fused=True), batch)
+    for _ in range(3):
+        step()
+    with torch.profiler.profile(record_shapes=True) as profile:
+        step()
+    table = profile.key_averages(group_by_input_shape=True)
+    print(table.table(sort_by="self_cpu_time_total", row_limit=40, max_name_column_width=45, max_shapes_column_width=60))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+import json
+
+from digit_search.history import EventLog
+from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
+from digit_search.report.run_data import load_run_data
+from digit_search.report.summary import summarize
+from digit_search.report.wording import against_baseline, against_runner_up, headline, what_was_not_done
+
+COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED
+
+
+def summary_of(folder):
+    run = load_run_data(folder)
+    return run, summarize(run)
+
+
+def log_scores(folder, accuracies, first_origin=TrialOrigin.BASELINE):
+    log = EventLog(folder.events)
+    for trial, accuracy in enumerate(accuracies):
+        log.trial_started(trial, TrialParams(), trial, first_origin if trial == 0 else TrialOrigin.SUGGESTED, 100.0)
+        log.epoch(trial, EpochMetrics(1, 1, 0.5, 0.1, accuracy, 0.1, 3600, 10.0), "cpu", "n", 110.0)
+        log.trial_ended(trial, COMPLETED, 111.0)
+
+
+def test_a_clear_winner_is_said_to_differ_and_a_close_second_to_be_tied(make_run):
+    folder = make_run()
+    log_scores(folder, [0.9, 0.98, 0.975])
+    _, summary = summary_of(folder)
+    assert headline(summary).startswith("Trial 1 has the best validation accuracy of 3 trials: it reads 98.00")
+    assert "8.00 percentage points less. On 400 digits that is more than chance explains." in against_baseline(summary)
+    assert "0.50 percentage points less. On 400 digits chance alone does that: they are tied." in against_runner_up(summary)
+    assert summary.tied_trials == (2,)
+
+
+def test_a_baseline_that_wins_is_said_to_be_the_winner(make_run):
+    folder = make_run()
+    log_scores(folder, [0.99, 0.9])
+    assert "nothing better" in against_baseline(summary_of(folder)[1])
+
+
+def test_without_the_number_of_digits_no_verdict_is_given(make_run):
+    folder = make_run()
+    folder.environment.unlink()
+    log_scores(folder, [0.9, 0.98])
+    run, summary = summary_of(folder)
+    assert summary.winner.bounds is None
+    assert "cannot be said" in against_baseline(summary)
+    assert any("environment.json is missing" in line for line in what_was_not_done(run, summary))
+
+
+def test_a_run_without_a_baseline_says_why(make_run):
+    folder = make_run()
+    folder.config.write_text("[search]\nbaseline = false\n")
+    log_scores(folder, [0.9], TrialOrigin.SUGGESTED)
+    run, summary = summary_of(folder)
+    assert summary.baseline is None
+    assert any("search.baseline is off" in line for line in what_was_not_done(run, summary))
+
+
+def test_a_finished_run_with_all_it_should_have_misses_nothing(make_run):
+    run, summary = summary_of(make_run([COMPLETED, COMPLETED, STOPPED], finished=True))
+    assert summary.finished
+    assert what_was_not_done(run, summary) == []
+
+
+def test_the_cost_counts_trials_epochs_and_the_retrainings_images(make_run):
+    cost = summary_of(make_run([COMPLETED, STOPPED, FAILED], finished=True))[1].cost
+    assert cost.trials_by_status == {"completed": 1, "stopped": 1, "failed": 1}
+    assert (cost.num_epochs, cost.num_images, cost.num_workers) == (8, 3600 * (8 + 6), 2)
+    assert cost.wall_seconds == 9001.0 - 990.0
+
+
+def test_a_resumed_run_is_not_finished_though_it_once_was(make_run):
+    folder = make_run([COMPLETED], finished=True)
+    EventLog(folder.events).phase("retrain", 9500.0)
+    assert not summary_of(folder)[1].finished
+
+
+def test_the_submission_is_offered_only_for_kaggles_digits(make_run):
+    real = summary_of(make_run([COMPLETED, COMPLETED], finished=True, name="real"))[1]
+    sample = summary_of(make_run([COMPLETED, COMPLETED], finished=True, embedded=True, name="sample"))[1]
+    assert real.submit_command == ("kaggle competitions submit -c digit-recognizer -f results/real/solution.csv -m 'digit_search real'")
+    assert sample.submit_command == ""
+    assert real.repeat_command == "python tune_main.py --config results/real/config.toml --name real-again"
+
+
+def test_before_retraining_there_is_nothing_to_submit(make_run):
+    run, summary = summary_of(make_run([COMPLETED]))
+    assert summary.submit_command == ""
+    assert any("has not been retrained" in line for line in what_was_not_done(run, summary))
+
+
+def test_a_summary_is_json(make_run):
+    tree = summary_of(make_run([COMPLETED, FAILED], finished=True))[1].to_tree()
+    assert json.loads(json.dumps(tree))["winner"]["trial"] == 0

@@ -1,0 +1,110 @@
+"""The command line: arguments in, exit code and one clear message out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tune_main
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_main(capsys, *argv: str) -> tuple[int, str, str]:
+    code = tune_main.main(list(argv))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", [[], ["resume"], ["retrain"], ["predict"], ["report"]])
+def test_help_comes_without_importing_anything_heavy(command):
+    code = (
+        "import sys, tune_main\n"
+        f"try: tune_main.main({[*command, '--help']!r})\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'torch', 'ray', 'optuna', 'pyarrow', 'numpy', 'pydantic', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(code or (3 if heavy else 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: tune_main.py")
+
+
+def test_flags_become_settings():
+    arguments = tune_main.make_parser().parse_args(
+        ["--samples", "3", "--data", "d", "--workers", "2", "--gpus-per-trial", "0.5", "--no-dashboard", "--no-early-stopping"]
+    )
+    given = {key: value for key, value in tune_main.search_flags(arguments).items() if value is not None}
+    assert given == {
+        "search.samples": 3,
+        "data.dir": "d",
+        "resources.workers": 2,
+        "resources.gpus_per_trial": 0.5,
+        "ray.dashboard": False,
+        "search.asha.enabled": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--samples", "0"], "search.samples"),
+        (["--set", "search.sample=3"], "search.sample: Extra inputs are not permitted"),
+        (["--config", "none.toml"], "none.toml: no such file"),
+        (["--data", "nowhere"], "nowhere: expected a folder"),
+        (["--set", "data.dir='sample'", "--name", "../x"], "--name '../x'"),
+        (["--time-budget", "soon"], "search.time_budget: expected a duration"),
+        (["resume", "nothing"], "nothing: expected the name of a run"),
+        (["retrain", "nothing"], "nothing: expected the name of a run"),
+        (["report", "nothing"], "nothing: expected the name of a run"),
+        (["predict", "none.pt", "--test", "none.csv", "--out", "o.csv"], "none.csv"),
+    ],
+)
+def test_a_mistake_is_one_message_without_a_traceback_and_nothing_is_written(tmp_path, monkeypatch, capsys, argv, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_main(capsys, *argv)
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ")
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_data_is_told_before_ray_starts_or_anything_is_written(tmp_path, capsys, tiny_data):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    lines = (tiny_data / "train.csv").read_text().splitlines()
+    lines[3] = lines[3][: lines[3].rindex(",")] + ",256"
+    (bad / "train.csv").write_text("\n".join(lines))
+    (bad / "test.csv").write_text((tiny_data / "test.csv").read_text())
+    done = subprocess.run(
+        [sys.executable, "tune_main.py", "--data", bad, "--results", tmp_path / "results", "--set", "data.cache_dir=''"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "train.csv: row 3, column pixel783" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_predictions_need_the_weights_and_the_csv_alone(tmp_path, capsys, tiny_data):
+    from digit_search.training.model import build_resnet18, save_weights
+
+    weights, out = tmp_path / "model.pt", tmp_path / "out.csv"
+    save_weights(build_resnet18(0, "small"), weights)
+    code, printed, _ = run_main(capsys, "predict", str(weights), "--test", str(tiny_data / "test.csv"), "--out", str(out))
+    assert code == 0
+    assert "40 digits predicted on cpu" in printed
+    lines = out.read_text().splitlines()
+    assert lines[0] == "ImageId,Label"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(number) for number in range(1, 41)]
+    assert all(line.split(",")[1] in "0123456789" for line in lines[1:])
+
+
+def test_training_digits_are_not_mistaken_for_test_digits(tmp_path, capsys, tiny_data):
+    code, _, err = run_main(capsys, "predict", "m.pt", "--test", str(tiny_data / "train.csv"), "--out", str(tmp_path / "o.csv"))
+    assert code == 2
+    assert "label" in err
