@@ -27,4 +27,6 @@ def tiny_data(tmp_path_factory) -> Path:
 
 
 def pytest_addoption(parser) -> None:
-    parser.addoption("--faults", type=int, default=0, metavar="N", help="kill runs at random N times and compare them with an untouched one")
+    parser.addoption(
+        "--faults", type=int, default=0, metavar="N", help="kill runs at random N times and compare them with an untouched one"
+    )

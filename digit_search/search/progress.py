@@ -70,6 +70,7 @@ class SearchProgress:
             text += f": {error}"
         self._line(text + f"  [{sum(self._counts.values())}/{self._num_samples}, {self._left()}]")
         self._bar.update(1)
+        self._show()
 
     def _left(self) -> str:
         done = sum(self._counts.values())

@@ -1,4 +1,4 @@
-"""DeviceDigits to batches: the uint8 images lie on the device once; everything random or floating happens there, a whole batch at a time."""
+"""Digits to batches: the uint8 images lie on the device once, and all that is random or floating happens there to whole batches."""
 
 import itertools
 import math
