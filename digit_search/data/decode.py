@@ -57,9 +57,9 @@ def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarra
         uint8 [bytes] and uint8 [bytes - 3], the latter from the fourth byte on.
     """
     values = np.empty_like(digits)
-    values[0] = 0
-    values[1:] = digits[:-1]
-    values[2:] += digits[:-2] * np.uint8(10)
+    values[0], values[1] = 0, digits[0]
+    np.multiply(digits[:-2], np.uint8(10), out=values[2:])
+    values[2:] += digits[1:-1]
     # Before a single digit stands a separator, and before that the number of another cell.
     hundreds = digits[:-3] * is_digit[1:-2]
     hundreds *= is_digit[2:-1]

@@ -19,7 +19,7 @@ from digit_search.search.searcher import FAILED
 from digit_search.search.study import Told
 from digit_search.search.trainable import TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
-from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
+from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, prepare_cpu, visible_gpus
 from digit_search.training.loop import Trainer, TrainingSetup, checkpoint_state, fit, make_setup, restore
 
 
@@ -37,7 +37,7 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
     the worker before could. A trial that raises is reported as failed instead of left to Ray, which would run it again: only a worker
     that died deserves a retry.
     """
-    torch.set_num_threads(setup.num_threads)
+    prepare_cpu(setup.num_threads)
     folder = Path(setup.trials) / trial_name(config["trial"])
     reporter = _Reporter(setup.told)
     try:

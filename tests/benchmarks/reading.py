@@ -47,13 +47,14 @@ def with_pandas(path: Path) -> Callable[[], object]:
 
 
 def with_digit_search(path: Path, cache_dir: Path | None) -> Callable[[], object]:
-    """As a run does, until the pixels and labels are there as uint8 arrays and the fingerprint is known."""
+    """Until pixels and labels are there as uint8 arrays; through the cache this takes in what makes sure that the CSV is the same."""
     from digit_search.data.cache import read_cached
+    from digit_search.data.reader import read_train
     from digit_search.data.table import label_view, pixel_view
 
     def read() -> object:
-        table, fingerprint = read_cached(path, labelled=True, cache_dir=cache_dir)
-        return pixel_view(table), label_view(table), fingerprint
+        table = read_cached(path, labelled=True, cache_dir=cache_dir)[0] if cache_dir else read_train(path)
+        return pixel_view(table), label_view(table)
 
     return read
 
