@@ -7,25 +7,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from digit_search.errors import RunFolderError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that at every moment either the old or the new content is there, also after a power cut."""
-    encoded = content.encode() if isinstance(content, str) else bytes(content)
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write that takes the old one's place when all of it is on the disk: at every moment one of them is there.
+
+    Raises:
+        RunFolderError: if the disk does not take it; the old file is still there then.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(encoded)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Make space or mend its permissions, then resume.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that at every moment either the old or the new content is there, also after a power cut.
+
+    Raises:
+        RunFolderError: if the disk does not take it.
+    """
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def check_run_name(name: str) -> str:

@@ -11,9 +11,7 @@ from digit_search.errors import DataError
 
 MAX_LINE_BYTES = 1 << 20
 """A row of 785 quoted numbers takes less than 5 KiB; ten million columns take 100 MiB."""
-BLOCK_BYTES = 1 << 16
-"""What is decoded at a time. From 256 KiB on decoding took twice as long: glibc gave its scratch arrays back to the system after each."""
-_READ_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 
 
 def _open(path: Path) -> pa.NativeFile:
@@ -24,7 +22,7 @@ def _open(path: Path) -> pa.NativeFile:
             raise DataError(
                 f"{path}: expected a CSV file, found {found}; the data folder wants train.csv and test.csv, or the same with .gz"
             )
-        return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None, buffer_size=_READ_BYTES)
+        return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None, buffer_size=BLOCK_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}; mend its permissions or choose another folder") from error
 
@@ -32,14 +30,14 @@ def _open(path: Path) -> pa.NativeFile:
 def _chunks(path: Path) -> Iterator[bytes]:
     """Read and unpack; while one chunk is decoded, the next is unpacked on a thread of its own."""
     with _open(path) as stream, ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(stream.read, _READ_BYTES)
+        ahead = reader.submit(stream.read, BLOCK_BYTES)
         while chunk := ahead.result():
-            ahead = reader.submit(stream.read, _READ_BYTES)
+            ahead = reader.submit(stream.read, BLOCK_BYTES)
             yield chunk
 
 
 def _bounded(path: Path, max_csv_bytes: int) -> Iterator[bytes]:
-    """Pieces of at most `BLOCK_BYTES`, as long as the whole stays within `max_csv_bytes`."""
+    """The chunks, as long as the whole stays within `max_csv_bytes`."""
     num_bytes = 0
     try:
         with closing(_chunks(path)) as chunks:
@@ -50,7 +48,7 @@ def _bounded(path: Path, max_csv_bytes: int) -> Iterator[bytes]:
                         f"{path}: expected at most {max_csv_bytes} bytes of CSV, found more; "
                         "if the file is meant to be so large, raise data.max_csv_bytes"
                     )
-                yield from (chunk[start : start + BLOCK_BYTES] for start in range(0, len(chunk), BLOCK_BYTES))
+                yield chunk
     except OSError as error:
         what = "expected gzip, found something else or a file cut short" if path.suffix == ".gz" else "cannot be read"
         raise DataError(f"{path}: {what} after {num_bytes} bytes of CSV ({error}); download it again") from error
@@ -64,9 +62,9 @@ def line_blocks(path: Path, max_csv_bytes: int) -> Iterator[bytes]:
     """
     pending = b""
     first = True
-    with closing(_bounded(path, max_csv_bytes)) as pieces:
-        for piece in pieces:
-            text = pending + (piece.removeprefix(b"\xef\xbb\xbf") if first else piece)
+    with closing(_bounded(path, max_csv_bytes)) as chunks:
+        for chunk in chunks:
+            text = pending + (chunk.removeprefix(b"\xef\xbb\xbf") if first else chunk)
             first = False
             # The last line that is not blank is held back: only more text can tell whether it and the blank lines after it are the end.
             cut = text.rstrip(b"\r\n").rfind(b"\n") + 1

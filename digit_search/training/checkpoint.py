@@ -5,17 +5,36 @@ import logging
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from digit_search.errors import RunFolderError
-from digit_search.run_folder import checkpoint_files, write_whole
+from digit_search.run_folder import checkpoint_files, whole_file
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"digit_search checkpoint 1\n"
-_CHECKSUM_BYTES = 4
+_TRAILER = b"digit_search checkpoint "
+_TRAILER_BYTES = len(_TRAILER) + 4
+
+
+class _ChecksumWriter:
+    """Passes on what is written and keeps its CRC-32, so that a checkpoint of 100 MB is never held in memory as a whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._checksum = 0
+
+    def write(self, data: bytes) -> int:
+        self._checksum = zlib.crc32(data, self._checksum)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def trailer(self) -> bytes:
+        """What follows the content on the disk."""
+        return _TRAILER + self._checksum.to_bytes(4, "big")
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
@@ -25,13 +44,15 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
         folder: of the trial; made if needed.
         step: reports so far.
         state: tensors and plain values only, so that nothing but them is ever unpickled.
+
+    Raises:
+        RunFolderError: if the disk does not take it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    content = buffer.getbuffer()
-    checksum = zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "big")
-    write_whole(checkpoint_files(folder)[step % 2], b"".join((_MAGIC, checksum, content)))
+    with whole_file(checkpoint_files(folder)[step % 2]) as file:
+        writer = _ChecksumWriter(file)
+        torch.save(dict(state), writer)
+        file.write(writer.trailer())
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -47,9 +68,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
-    start = len(_MAGIC) + _CHECKSUM_BYTES
-    checksum = zlib.crc32(memoryview(content)[start:]).to_bytes(_CHECKSUM_BYTES, "big")
-    if content[:start] != _MAGIC + checksum:
+    state, trailer = memoryview(content)[:-_TRAILER_BYTES], content[-_TRAILER_BYTES:]
+    if trailer != _TRAILER + zlib.crc32(state).to_bytes(4, "big"):
         logger.warning("%s: its checksum does not fit; the checkpoint before it is used", path)
         return None
-    return torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
+    return torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)

@@ -1,6 +1,5 @@
 """torchvision's ResNet18 for one grey channel and ten classes, and its weights on disk."""
 
-import io
 from pathlib import Path
 
 import torch
@@ -8,7 +7,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from digit_search.errors import DataError
-from digit_search.run_folder import write_whole
+from digit_search.run_folder import whole_file
 
 NUM_CLASSES = 10
 MAX_WEIGHTS_BYTES = 1 << 29
@@ -36,9 +35,8 @@ def build_resnet18(seed: int, stem: str = "imagenet") -> nn.Module:
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the model's state_dict, plain contiguous tensors on the CPU, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_whole(path, buffer.getvalue())
+    with whole_file(path) as file:
+        torch.save(state, file)
 
 
 def load_weights(path: Path) -> nn.Module:

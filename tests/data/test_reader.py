@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from digit_search.data import lines
 from digit_search.data.lines import BLOCK_BYTES, MAX_LINE_BYTES
 from digit_search.data.reader import read_answers, read_test, read_train
 from digit_search.data.source import SAMPLE_FOLDER
@@ -51,6 +52,19 @@ def test_a_byte_order_mark_and_any_number_of_line_ends_at_the_end_are_fine(write
     csv = write_digits()
     csv.write_bytes(mark + csv.read_bytes().rstrip(b"\n") + tail)
     np.testing.assert_array_equal(pixel_view(read_train(csv)), pixels)
+
+
+@pytest.mark.parametrize("block_bytes", [100, 1001, 8192])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blocks_may_end_anywhere(write_digits, pixels, monkeypatch, block_bytes, end):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", block_bytes)
+    csv = write_digits(end=end)
+    csv.write_bytes(csv.read_bytes() + 300 * end.encode())
+    np.testing.assert_array_equal(pixel_view(read_train(csv)), pixels)
+    header, *rows = csv.read_bytes().split(b"\n")
+    csv.write_bytes(b"\n".join([header, b"", *rows]))
+    with pytest.raises(DataError, match="row 1: expected 785 values, found a blank line"):
+        read_train(csv)
 
 
 def test_a_test_file_has_pixels_only(write_digits, pixels):
