@@ -21,7 +21,7 @@ from digit_search.records import EpochMetrics, RetrainRecord, TrialRecord
 from digit_search.run_folder import RunFolder, delete_checkpoints, write_whole
 from digit_search.training.batches import place_digits
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
-from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, prepare_cpu, visible_gpus
+from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
 from digit_search.training.loop import BestEpoch, Trainer, checkpoint_state, fit, make_setup, restore, should_stop, should_stop_within
 from digit_search.training.model import load_weights, save_weights
 from digit_search.training.predict import predict_probabilities
@@ -44,7 +44,7 @@ def retrain_and_predict(
     training = settings.training
     plan = plan_device("cpu" if record.device == "cpu" else best_visible_device(), training.precision)
     if plan.device.type == "cpu":
-        prepare_cpu(settings.resources.cpus_per_trial)
+        torch.set_num_threads(settings.resources.cpus_per_trial)
     if not resume:
         delete_checkpoints(folder.retraining)
     setup = make_setup(

@@ -1,5 +1,6 @@
 """What runs in a Ray worker: one trial, from its configuration to its last report."""
 
+import gc
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from digit_search.search.searcher import FAILED
 from digit_search.search.study import Told
 from digit_search.search.trainable import TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
-from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, prepare_cpu, visible_gpus
+from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
 from digit_search.training.loop import Trainer, TrainingSetup, checkpoint_state, fit, make_setup, restore
 
 
@@ -37,7 +38,9 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
     the worker before could. A trial that raises is reported as failed instead of left to Ray, which would run it again: only a worker
     that died deserves a retry.
     """
-    prepare_cpu(setup.num_threads)
+    torch.set_num_threads(setup.num_threads)
+    # A reused worker still holds the trial before, whose model and optimizer refer to each other: 250 MB that nothing else would free yet.
+    gc.collect()
     folder = Path(setup.trials) / trial_name(config["trial"])
     reporter = _Reporter(setup.told)
     try:

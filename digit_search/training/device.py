@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-from digit_search.training.small_maps import keep_freed_memory
-
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
@@ -58,12 +56,6 @@ def plan_device(device_type: str, precision: str = "auto") -> DevicePlan:
         pinned=device_type == "cuda",
         fused_adam=device_type in ("cuda", "cpu"),
     )
-
-
-def prepare_cpu(num_threads: int) -> None:
-    """Set up this process for training on the CPU: its threads, and an allocator that keeps what it has."""
-    torch.set_num_threads(num_threads)
-    keep_freed_memory()
 
 
 def describe_device(device: torch.device) -> str:

@@ -20,7 +20,6 @@ Taps that never meet the map have a gradient of exactly zero, and Adam without w
 of their own that gets no gradient, so that the optimizer passes over it: 7 of the model's 11.2 million weights need no update.
 """
 
-import ctypes
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -275,15 +274,3 @@ def changing_tensors(model: nn.Module) -> list[Tensor]:
     idle = {id(module.idle_taps) for module in model.modules() if isinstance(module, SmallMapConv2d) and not module.decays_idle_taps}
     tensors = itertools.chain(model.parameters(), model.buffers())
     return [tensor for tensor in tensors if tensor.is_floating_point() and id(tensor) not in idle]
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the rest of the process instead of handing it back to the kernel after every layer.
-
-    With glibc's defaults a step at batch 256 faults 8,000 pages in anew, 3 % of its time. Elsewhere than glibc nothing happens.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        m_trim_threshold, m_mmap_threshold, one_gib = -1, -3, 1 << 30
-        libc.mallopt(m_trim_threshold, one_gib)
-        libc.mallopt(m_mmap_threshold, one_gib)

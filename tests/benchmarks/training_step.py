@@ -21,7 +21,7 @@ from torchvision.models import resnet18
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
 
-from digit_search.training.small_maps import keep_freed_memory, lower_small_maps, optimizer_parameters, overlaps
+from digit_search.training.small_maps import lower_small_maps, optimizer_parameters, overlaps
 
 IMAGE_SIZE = 28
 IMAGES_PER_ROUND = 256
@@ -32,10 +32,8 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if args.keep_freed_memory:
-        keep_freed_memory()
     print(f"{processor()}; torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), torchvision {torchvision.__version__}")
-    print(f"one thread, float32, {args.repeats} rounds; freed memory is {'kept' if args.keep_freed_memory else 'left to the C library'}\n")
+    print(f"one thread, float32, {args.repeats} rounds\n")
     stock = stock_model()
     ours = lower_small_maps(copy.deepcopy(stock))
     if args.profile:
@@ -50,7 +48,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds, each of stock and ours (default 5)")
     parser.add_argument("--batches", type=int, nargs="*", default=[32, 64, 128, 256])
     parser.add_argument("--evaluation-batches", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
-    parser.add_argument("--keep-freed-memory", action="store_true", help="call keep_freed_memory() first, to the benefit of both")
     parser.add_argument("--profile", type=int, metavar="BATCH", help="instead print where the time of our step at this batch size goes")
     return parser.parse_args()
 
