@@ -3,7 +3,7 @@
 import datetime
 import shlex
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from digit_search.config import RunSettings, load_settings, to_toml
@@ -21,6 +21,7 @@ from digit_search.report.ranking import ranked, select_best
 from digit_search.run_folder import RunFolder, create_run_folder, delete_checkpoints, write_whole
 
 Say = Callable[[str], None]
+TABLES_EVERY_SECONDS = 5.0
 
 
 def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> RunFolder:
@@ -74,10 +75,12 @@ def _search_retrain_report(
             events.phase("search", at=time.time())
             _search(settings, folder, digits, split, started_at, interrupts, say)
             events.phase("retrain", at=time.time())
-        best = select_best(load_history(folder.events).trials, settings.search.rank_by)
-        _keep_checkpoints(folder, {best.trial})
+        write_tables(folder)
+        records = load_history(folder.events).trials
+        best = select_best(records, settings.search.rank_by)
+        _keep_checkpoints(folder, records, {best.trial})
         _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
-        _keep_checkpoints(folder, set())
+        _keep_checkpoints(folder, records, ())
         write_report(folder)
         events.phase("done", at=time.time())
         write_report(folder)
@@ -91,9 +94,9 @@ def _resume_command(folder: RunFolder) -> str:
     return f"python tune_main.py resume {shlex.quote(str(folder.path))}"
 
 
-def _keep_checkpoints(folder: RunFolder, trials: Container[int]) -> None:
+def _keep_checkpoints(folder: RunFolder, records: Iterable[TrialRecord], trials: Container[int]) -> None:
     """Delete the checkpoints of all trials but these; 100 MB each."""
-    for record in load_history(folder.events).trials:
+    for record in records:
         if record.trial not in trials:
             delete_checkpoints(folder.trial(record.trial))
 
@@ -152,7 +155,7 @@ def _search(
         _announce(settings, say)
         control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at))
         with interrupts.deferred():
-            records = run_search(settings, folder, digits.train, split, plan, control, lambda trial: _after_trial(settings, folder))
+            records = run_search(settings, folder, digits.train, split, plan, control, _after_trial(settings, folder))
         if control.is_over():
             search = settings.search
             text = f"the time budget of {search.time_budget} ended the search after {len(records)} of {search.samples} trials"
@@ -171,13 +174,25 @@ def _announce(settings: RunSettings, say: Say) -> None:
     say(f"search: {search.samples} trials of up to {search.asha.max_epochs} epochs, {stops}: about {about:.0f} epochs, at most {most:.0f}")
 
 
-def _after_trial(settings: RunSettings, folder: RunFolder) -> None:
-    """Bring the tables up to date, and keep the checkpoints of running trials and of the best so far alone."""
-    write_tables(folder)
-    records = load_history(folder.events).trials
-    kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
-    kept |= {record.trial for record in ranked(records, settings.search.rank_by)[:1]}
-    _keep_checkpoints(folder, kept)
+def _after_trial(settings: RunSettings, folder: RunFolder) -> Callable[[int], None]:
+    """What to do when a trial ends: bring the tables up to date, and delete the checkpoints of all but running trials and the best so far.
+
+    Both look at every trial, so they are done at most every few seconds: else a search's cost would grow with the square of its trials.
+    """
+    last_at = float("-inf")
+
+    def after_trial(trial: int) -> None:
+        nonlocal last_at
+        if time.monotonic() - last_at < TABLES_EVERY_SECONDS:
+            return
+        write_tables(folder)
+        records = load_history(folder.events).trials
+        kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
+        kept |= {record.trial for record in ranked(records, settings.search.rank_by)[:1]}
+        _keep_checkpoints(folder, records, kept)
+        last_at = time.monotonic()
+
+    return after_trial
 
 
 def _retrain(

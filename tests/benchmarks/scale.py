@@ -2,8 +2,8 @@
 
 The embedded sample is repeated up to each number of rows. Every stage is measured in a process of its own, in turn for all numbers of rows,
 from after the imports and with what it starts from in place: reading a CSV, splitting the rows, putting the table into Ray's object
-store, and making an epoch's batches (with --train, so many training steps instead, at any number of rows the same work). Peaks are of
-resident memory and hence hold what the process shares with others: in the put, the store's own pages.
+store, and making an epoch's batches. With --train also so many training steps, at any number of rows the same work. Peaks are of resident
+memory and hence hold what the process shares with others: in the put, the store's own pages.
 
 Then what each further worker costs: actors map the table from the object store, and their unique set size (USS), which leaves shared pages
 out, is taken before and after. They have read another, tiny table before, so that imports and first calls are not counted.
@@ -171,7 +171,9 @@ def measure_workers(num_rows: int, num_workers: int) -> dict[str, list[int]]:
 def measure_apart(*arguments: object) -> dict:
     """Measure in a process of its own; the arguments are --measure's."""
     command = [sys.executable, __file__, "--measure", *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -187,7 +189,8 @@ def measure_stages(stages: Sequence[str], rows: Sequence[int], repeats: int, num
     with tempfile.TemporaryDirectory() as folder:
         csvs = {num_rows: Path(folder) / f"train_{num_rows}.csv" for num_rows in rows}
         for num_rows, csv in csvs.items():
-            write_csv(csv, num_rows)
+            if "read" in stages:
+                write_csv(csv, num_rows)
         for _ in range(repeats):
             for stage, num_rows in results:
                 results[stage, num_rows].append(measure_apart(stage, csvs[num_rows], num_rows, num_steps))

@@ -1,8 +1,8 @@
 """What a search costs beside its trials: python tests/benchmarks/search_overhead.py [--trials 50]
 
-The trials do no work: they report made-up losses as fast as they can, until ASHA or max_epochs ends them. All around them is the product's:
-`run_search` with searcher, scheduler, recorder and study, and the tables that are written after every trial. Only the
-function that trains is another one. It imports torch as the real one does, once a worker, so that the start takes as long.
+The trials do no work: they report made-up losses as fast as they can, until ASHA or max_epochs ends them. All around them is the
+product's: `run_search` with searcher, scheduler, recorder and study, and the tables that are written after every trial. Only the function
+that trains is another one. It imports torch as the real one does, once a worker, so that the start takes as long.
 
 Two things are printed: the start, from this command (Python's own start included) until Ray is up and until the first report; and what
 a trial costs from then on, from the first trial's end to the last one's. With at least 200 trials that is told of the first and the last
@@ -62,7 +62,7 @@ def search_nothing(settings: RunSettings, folder: RunFolder, workers: int) -> fl
     with running_ray(settings.ray):
         ray_up_at = time.time()
         plan = WorkerPlan(workers, 1, 0.0)
-        search.run_search(settings, folder, table, split, plan, control, lambda trial: _after_trial(settings, folder))
+        search.run_search(settings, folder, table, split, plan, control, _after_trial(settings, folder))
     return ray_up_at
 
 

@@ -297,6 +297,8 @@ def compare(arguments: argparse.Namespace, csv: Path, folder: Path) -> None:
     with running_ray(RaySettings(dashboard=False)):
         if arguments.trials:
             numbers = [int(number) for number in arguments.trials.split(",")]
+            if not set(numbers) <= jobs.keys():
+                raise SystemExit(f"--trials {arguments.trials}: expected trials that have an epoch, {list(jobs)}")
             compare_some(jobs, numbers, arguments.epochs, arguments.copies, arguments.repeats, bench)
         else:
             compare_whole(list(jobs.values()), bench)

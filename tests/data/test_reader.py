@@ -6,12 +6,10 @@ import zipfile
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from digit_search.data import lines
-from digit_search.data.lines import BLOCK_BYTES, MAX_LINE_BYTES
-from digit_search.data.reader import read_answers, read_test, read_train
+from digit_search.data.lines import BLOCK_BYTES
+from digit_search.data.reader import read_test, read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.table import TEST_SCHEMA, TRAIN_SCHEMA, label_view, pixel_view
 from digit_search.errors import DataError
@@ -273,95 +271,3 @@ def test_the_limit_of_unpacked_bytes_is_the_last_size_that_is_read(write_digits,
     assert read_train(csv, max_csv_bytes=size).num_rows == 6
     with pytest.raises(DataError, match=rf"{name}: expected at most {size - 1} bytes of CSV, found more; .*data\.max_csv_bytes"):
         read_train(csv, max_csv_bytes=size - 1)
-
-
-BOMBS = {
-    "a header of ten million columns": lambda: b",".join(b"pixel%d" % index for index in range(300_000)),
-    "an endless line": lambda: b"0" * (50 << 20),
-    "a giant row": lambda: f"{HEADER}\n{ROW}\n{'0,' * MAX_LINE_BYTES}".encode(),
-    "endless blank lines": lambda: HEADER.encode() + b"\n" * (50 << 20),
-    "endless blank lines at the start": lambda: b"\n" * (50 << 20),
-}
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, bomb):
-    csv = tmp_path / "train.csv.gz"
-    csv.write_bytes(gzip.compress(BOMBS[bomb](), 1))
-    before = pa.total_allocated_bytes()
-    with pytest.raises(DataError, match=r"train\.csv\.gz: expected"):
-        read_train(csv)
-    assert pa.total_allocated_bytes() - before < 8 << 20
-
-
-def refusal(path):
-    """Why a file is refused, or nothing where it reads as a table that is in order; anything but a DataError goes through."""
-    try:
-        table = read_train(path)
-    except DataError as error:
-        return str(error)
-    table.validate(full=True)
-    assert len(pixel_view(table)) == table.num_rows > 0
-    assert label_view(table).max() <= 9
-    return ""
-
-
-@settings(max_examples=100, deadline=None)
-@given(content=st.binary(max_size=300), name=st.sampled_from(["train.csv", "train.csv.gz"]))
-def test_any_bytes_are_refused_with_words(tmp_path_factory, content, name):
-    path = tmp_path_factory.getbasetemp() / name
-    path.write_bytes(content)
-    assert refusal(path).startswith(f"{path}: expected")
-
-
-@settings(max_examples=100, deadline=None)
-@given(data=st.data(), name=st.sampled_from(["train.csv", "train.csv.gz"]))
-def test_a_csv_with_any_damage_is_a_table_or_refused_with_words(tmp_path_factory, data, name):
-    content = f"{HEADER}\n{ROW}\n{ROW}\n".encode()
-    content = gzip.compress(content) if name.endswith(".gz") else content
-    start, length = data.draw(st.integers(0, len(content))), data.draw(st.integers(0, 20))
-    damage = data.draw(st.binary(max_size=20) | st.text('0123456789,\n\r" ', max_size=20).map(str.encode))
-    path = tmp_path_factory.getbasetemp() / name
-    path.write_bytes(content[:start] + damage + content[start + length :])
-    assert refusal(path) == "" or refusal(path).startswith(f"{path}: ")
-
-
-def test_answers_come_in_the_order_of_their_ids(tmp_path):
-    path = tmp_path / "test_labels.csv"
-    path.write_text("ImageId,Label\r\n2,7\r\n1,0\r\n3,9\r\n")
-    assert read_answers(path).tolist() == [0, 7, 9]
-    assert read_answers(path).dtype == np.uint8
-
-
-def test_there_need_be_no_answers(tmp_path):
-    assert read_answers(tmp_path / "test_labels.csv") is None
-
-
-def test_the_embedded_answers_fit_the_embedded_test_digits():
-    answers = read_answers(SAMPLE_FOLDER / "test_labels.csv")
-    assert len(answers) == read_test(SAMPLE_FOLDER / "test.csv.gz").num_rows
-    assert set(answers.tolist()) == set(range(10))
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        ("", "expected the header ImageId,Label, found ''"),
-        ("Id,Label\n1,2\n", "expected the header ImageId,Label, found 'Id,Label'"),
-        ("ImageId,Label\n", "expected the ImageIds 1 to 0"),
-        ("ImageId,Label\n1,10\n", "row 1: expected an ImageId and a Label from 0 to 9, found '1,10'"),
-        ("ImageId,Label\n1,2\n2,\n", "row 2: .* found '2,'"),
-        ("ImageId,Label\n1,2\n\n2,3\n", "row 2: .* found ''"),
-        ("ImageId,Label\n1,2,3\n", "row 1: .* found '1,2,3'"),
-        ("ImageId,Label\n1,2\n1,2\n", "the ImageIds 1 to 2, each once"),
-        ("ImageId,Label\n0,2\n1,2\n", "the ImageIds 1 to 2, each once"),
-        ("ImageId,Label\n1,2\n3,2\n", "the ImageIds 1 to 2, each once"),
-        ("ImageId,Label\n²,2\n", "row 1: expected"),
-        ("ImageId,Label\n\x00,2\n", "row 1: expected"),
-    ],
-)
-def test_answers_that_are_none_are_refused(tmp_path, content, found):
-    path = tmp_path / "test_labels.csv"
-    path.write_text(content, newline="")
-    with pytest.raises(DataError, match=rf"test_labels\.csv: .*{found}"):
-        read_answers(path)
