@@ -68,7 +68,7 @@ class DataSettings(Settings):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     cache_dir: str = "auto"
     """Parsed tables are kept there as Arrow files; "auto": the user's cache folder; "" keeps none."""
-    max_csv_bytes: PositiveInt = 4 << 30
+    max_csv_bytes: PositiveInt = 1 << 30
     """A CSV that unpacks to more than this is refused."""
 
 

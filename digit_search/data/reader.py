@@ -15,7 +15,7 @@ from digit_search.data.lines import line_blocks
 from digit_search.data.table import NUM_CLASSES, PIXEL_NAMES, build_table
 from digit_search.errors import DataError
 
-DEFAULT_MAX_CSV_BYTES = 4 << 30
+DEFAULT_MAX_CSV_BYTES = 1 << 30
 
 
 def _decode(path: Path, text: bytes, names: Sequence[str], first_row: int) -> np.ndarray:

@@ -218,6 +218,8 @@ def _make_tuner(
         reports_per_epoch=search.reports_per_epoch,
         decisions=decisions,
         earlier=earlier.rungs,
+        # Every result is compared with the notebook's configuration, so that one shows what it can do.
+        never_stopped={0} if search.baseline else (),
     )
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),

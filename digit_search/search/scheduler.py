@@ -1,7 +1,7 @@
 """When to stop a trial: Ray's ASHA over our own steps, with its decisions written down."""
 
 import itertools
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Container, Iterable, MutableMapping
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -39,7 +39,10 @@ def expected_epochs(asha: AshaSettings, reports_per_epoch: int, num_samples: int
 
 
 class RecordingAsha(AsyncHyperBandScheduler):
-    """ASHA that leaves its decisions in `decisions`, by trial, and starts from those that it made in an earlier process."""
+    """ASHA that leaves its decisions in `decisions`, by trial, and starts from those that it made in an earlier process.
+
+    Trials in `never_stopped` take their places on the rungs but go on to the end, whatever their scores.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class RecordingAsha(AsyncHyperBandScheduler):
         reports_per_epoch: int,
         decisions: MutableMapping[int, RungDecision],
         earlier: Iterable[RungDecision] = (),
+        never_stopped: Container[int] = (),
     ) -> None:
         super().__init__(
             time_attr=STEP,
@@ -62,6 +66,7 @@ class RecordingAsha(AsyncHyperBandScheduler):
         self._rung_steps = set(rung_steps(asha, reports_per_epoch))
         self._reports_per_epoch = reports_per_epoch
         self._decisions = decisions
+        self._never_stopped = never_stopped
         self._recall(earlier)
 
     def _recall(self, earlier: Iterable[RungDecision]) -> None:
@@ -85,6 +90,8 @@ class RecordingAsha(AsyncHyperBandScheduler):
         known = {step: trial.trial_id in scores for step, scores in self._brackets[0]._rungs}
         action = super().on_trial_result(tune_controller, trial, result)
         step = result.get(STEP)
+        if trial.config["trial"] in self._never_stopped and step in self._rung_steps:
+            action = TrialScheduler.CONTINUE
         if step in self._rung_steps and self._metric in result and not known[step]:
             self._decisions[trial.config["trial"]] = RungDecision(
                 rung_epochs=round(step / self._reports_per_epoch, 4),
@@ -107,8 +114,17 @@ def make_scheduler(
     reports_per_epoch: int,
     decisions: MutableMapping[int, RungDecision],
     earlier: Iterable[RungDecision] = (),
+    never_stopped: Container[int] = (),
 ) -> TrialScheduler:
     """ASHA, or first in first out where early stopping is off."""
     if not asha.enabled:
         return FIFOScheduler()
-    return RecordingAsha(asha, metric=metric, mode=mode, reports_per_epoch=reports_per_epoch, decisions=decisions, earlier=earlier)
+    return RecordingAsha(
+        asha,
+        metric=metric,
+        mode=mode,
+        reports_per_epoch=reports_per_epoch,
+        decisions=decisions,
+        earlier=earlier,
+        never_stopped=never_stopped,
+    )

@@ -95,3 +95,16 @@ def test_a_search_that_goes_on_compares_with_the_earlier_scores_and_decides_noth
     assert decisions == {}
     assert run_step(scheduler, new, 1, 0.7) == TrialScheduler.STOP
     assert decisions[2] == RungDecision(1, 2, 0.7, False)
+
+
+def test_the_baseline_takes_its_places_on_the_rungs_but_goes_on():
+    decisions = {}
+    scheduler = make_scheduler(
+        AshaSettings(max_epochs=2), metric="score", mode="max", reports_per_epoch=1, decisions=decisions, never_stopped={0}
+    )
+    better, baseline = make_trial(scheduler, 1), make_trial(scheduler, 0)
+    assert run_step(scheduler, better, 1, 0.9) == TrialScheduler.CONTINUE
+    assert run_step(scheduler, baseline, 1, 0.1) == TrialScheduler.CONTINUE
+    assert decisions[0].passed
+    assert run_step(scheduler, make_trial(scheduler, 2), 1, 0.05) == TrialScheduler.STOP
+    assert run_step(scheduler, baseline, 2, 0.2) == TrialScheduler.STOP
