@@ -1,6 +1,8 @@
 """What runs in a Ray worker: one trial, from its configuration to its last report."""
 
+import ctypes
 import gc
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -39,8 +41,7 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
     that died deserves a retry.
     """
     torch.set_num_threads(setup.num_threads)
-    # A reused worker still holds the trial before, whose model and optimizer refer to each other: 250 MB that nothing else would free yet.
-    gc.collect()
+    _free_last_trial()
     folder = Path(setup.trials) / trial_name(config["trial"])
     reporter = _Reporter(setup.told)
     try:
@@ -68,6 +69,19 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
 def trial_params(config: Mapping[str, Any]) -> TrialParams:
     """The parameters in a trial's configuration."""
     return TrialParams(**{name: config[name] for name in PARAM_NAMES})
+
+
+def _free_last_trial() -> None:
+    """Give back the memory of a reused worker's trial before.
+
+    Its model and its optimizer refer to each other, so only the collector frees them; and because each trial runs in a thread of its own,
+    the C library keeps their memory where the next trial does not look for it. A worker would grow by 400 MB within five trials.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
 
 
 def _training_setup(table: pa.Table, setup: TrialSetup, plan: DevicePlan) -> TrainingSetup:
