@@ -1,14 +1,19 @@
 """When to stop a trial: Ray's ASHA over our own steps, with its decisions written down."""
 
-import itertools
+import random
 from collections.abc import Container, Iterable, MutableMapping
 from typing import Any
 
+import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from digit_search.config import AshaSettings
 from digit_search.records import RungDecision
+
+NUM_SIMULATIONS = 20
+MAX_SIMULATED_TRIALS = 100
+"""Larger searches cost in proportion: from some dozens of trials on, about the same share passes each rung."""
 
 STEP = "step"
 """Reports of a trial so far, the time that ASHA counts in: epochs times reports per epoch."""
@@ -28,14 +33,31 @@ def rung_steps(asha: AshaSettings, reports_per_epoch: int) -> list[int]:
 
 
 def expected_epochs(asha: AshaSettings, reports_per_epoch: int, num_samples: int) -> tuple[float, float]:
-    """How many epochs a search costs about, if one trial in `reduction_factor` passes each rung, and at most."""
-    bounds = [0, *rung_steps(asha, reports_per_epoch), asha.max_epochs * reports_per_epoch]
-    survivors = float(num_samples)
-    steps = 0.0
-    for start, end in itertools.pairwise(bounds):
-        steps += survivors * (end - start)
-        survivors = max(1.0, survivors / asha.reduction_factor)
-    return steps / reports_per_epoch, float(num_samples * asha.max_epochs)
+    """How many epochs a search costs about, and at most.
+
+    The first is the mean over simulated searches of one trial after the other, whose scores come in no particular order. A search whose
+    suggestions get better and better, as TPE's should, costs more: ASHA then stops fewer.
+    """
+    simulated = min(num_samples, MAX_SIMULATED_TRIALS)
+    chance = random.Random(0)
+    steps = sum(_simulate_search(asha, reports_per_epoch, simulated, chance) for _ in range(NUM_SIMULATIONS)) / NUM_SIMULATIONS
+    return steps / reports_per_epoch * num_samples / simulated, float(num_samples * asha.max_epochs)
+
+
+def _simulate_search(asha: AshaSettings, reports_per_epoch: int, num_trials: int, chance: random.Random) -> int:
+    """Steps that ASHA lets trials with random final scores train: each rung's cutoff is the quantile of the scores recorded there."""
+    rungs: dict[int, list[float]] = {step: [] for step in rung_steps(asha, reports_per_epoch)}
+    steps = 0
+    for _ in range(num_trials):
+        score, reached = chance.random(), asha.max_epochs * reports_per_epoch
+        for step, recorded in rungs.items():
+            stopped = bool(recorded) and score < np.quantile(recorded, 1 - 1 / asha.reduction_factor)
+            recorded.append(score)
+            if stopped:
+                reached = step
+                break
+        steps += reached
+    return steps
 
 
 class RecordingAsha(AsyncHyperBandScheduler):

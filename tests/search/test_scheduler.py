@@ -1,5 +1,6 @@
 """ASHA over our steps: its rungs are known before, its decisions written down, its stops Ray's own."""
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -23,12 +24,6 @@ from digit_search.search.scheduler import expected_epochs, make_scheduler, rung_
 )
 def test_rungs_lie_at_grace_times_powers_of_the_reduction_factor_below_the_end(asha, reports_per_epoch, steps):
     assert rung_steps(asha, reports_per_epoch) == steps
-
-
-def test_the_cost_of_a_search_is_told_before_it_starts():
-    about, most = expected_epochs(AshaSettings(), 1, 18)
-    assert about == pytest.approx(18 * 1 + 6 * 2 + 2 * 6)
-    assert most == 18 * 9
 
 
 def run_step(scheduler, trial, step, score):
@@ -108,3 +103,29 @@ def test_the_baseline_takes_its_places_on_the_rungs_but_goes_on():
     assert decisions[0].passed
     assert run_step(scheduler, make_trial(scheduler, 2), 1, 0.05) == TrialScheduler.STOP
     assert run_step(scheduler, baseline, 2, 0.2) == TrialScheduler.STOP
+
+
+def cost_of_a_search(asha, scores):
+    """Epochs that real ASHA lets trials with these final scores train, one after the other."""
+    scheduler = make_scheduler(asha, metric="score", mode="max", reports_per_epoch=1, decisions={})
+    epochs = 0
+    for number, score in enumerate(scores):
+        trial = make_trial(scheduler, number)
+        for step in range(1, asha.max_epochs + 1):
+            epochs += 1
+            if run_step(scheduler, trial, step, score) == TrialScheduler.STOP:
+                break
+    return epochs
+
+
+@pytest.mark.parametrize("asha", [AshaSettings(), AshaSettings(reduction_factor=2), AshaSettings(grace_epochs=2, max_epochs=6)])
+def test_the_cost_told_before_the_search_is_what_asha_costs_on_average(asha):
+    chance = random.Random(0)
+    costs = [cost_of_a_search(asha, [chance.random() for _ in range(20)]) for _ in range(100)]
+    about, most = expected_epochs(asha, 1, 20)
+    assert about == pytest.approx(sum(costs) / len(costs), rel=0.15)
+    assert max(costs) <= most == 20 * asha.max_epochs
+
+
+def test_a_single_trial_runs_to_the_end():
+    assert expected_epochs(AshaSettings(), 1, 1) == (9, 9)
