@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
 from digit_search.errors import ConfigError
 from digit_search.records import PARAM_NAMES, TrialParams
+from digit_search.space import Dimension, ParamValue, Settings, check_value, default_space, dimension_model, dimension_problems
 
 MAX_CONFIG_BYTES = 1 << 20
-ParamValue = bool | int | float | str
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
@@ -54,12 +54,6 @@ AutoInt = Annotated[Literal["auto"] | PositiveInt, BeforeValidator(_number_or_au
 AutoShare = Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], BeforeValidator(_number_or_auto)]
 
 
-class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys forbidden, no silent conversions beyond int to float."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class DataSettings(Settings):
     """Where the digits come from and how they are split."""
 
@@ -86,105 +80,6 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = False
     inference_batch_size: PositiveInt = 64
-
-
-class IntRange(Settings):
-    """An integer from low to high, both included."""
-
-    low: int
-    high: int
-    log: bool = False
-    when: dict[str, ParamValue] = Field(default_factory=dict)
-    """Searched only in trials whose other parameters have these values; elsewhere its fixed setting holds."""
-
-
-class FloatRange(Settings):
-    """A real number from low to high."""
-
-    low: float
-    high: float
-    log: bool = False
-    when: dict[str, ParamValue] = Field(default_factory=dict)
-
-
-class Choice(Settings):
-    """One of a few values, taken as equally far from each other."""
-
-    choices: Annotated[list[ParamValue], Field(min_length=1)]
-    when: dict[str, ParamValue] = Field(default_factory=dict)
-
-
-Dimension = IntRange | FloatRange | Choice
-INT_PARAMS = frozenset({"step_size", "batch_size", "accumulation_steps"})
-PARAM_BOUNDS: dict[str, tuple[float, float]] = {
-    "lr": (1e-12, 100.0),
-    "gamma": (1e-6, 1.0),
-    "step_size": (1, 10**6),
-    "batch_size": (2, 10**6),
-    "rotation_degrees": (0.0, 180.0),
-    "shift_pixels": (0.0, 14.0),
-    "weight_decay": (0.0, 10.0),
-    "accumulation_steps": (1, 10**4),
-    "label_smoothing": (0.0, 0.999),
-}
-"""What a parameter may be at all. Batch norm cannot train on a batch of one."""
-STEMS = ("imagenet", "small")
-
-
-def default_space() -> dict[str, Dimension | ParamValue]:
-    """The four parameters that a search explores unless told otherwise."""
-    return {
-        "lr": FloatRange(low=1e-4, high=3e-2, log=True),
-        "gamma": FloatRange(low=0.05, high=0.9),
-        "step_size": IntRange(low=1, high=7),
-        "batch_size": Choice(choices=[32, 64, 128, 256]),
-    }
-
-
-def _check_value(name: str, value: object, where: str) -> None:
-    if name == "stem":
-        if value not in STEMS:
-            raise ValueError(f"{where}: expected one of {', '.join(STEMS)}, found {value!r}")
-        return
-    wanted = int if name in INT_PARAMS else (int, float)
-    if isinstance(value, bool) or not isinstance(value, wanted):
-        raise ValueError(f"{where}: expected {'an integer' if wanted is int else 'a number'}, found {value!r}")
-    low, high = PARAM_BOUNDS[name]
-    if not low <= value <= high:
-        raise ValueError(f"{where}: expected a value from {low:g} to {high:g}, found {value!r}")
-
-
-def _dimension_problems(name: str, dimension: object, space: Mapping[str, object]) -> list[str]:
-    """What is wrong with one entry of the space, in words."""
-    problems: list[str] = []
-
-    def check(value: object, where: str) -> None:
-        try:
-            _check_value(name, value, where)
-        except ValueError as error:
-            problems.append(str(error))
-
-    if name not in PARAM_NAMES:
-        return [f"{name}: no such parameter; there are {', '.join(PARAM_NAMES)}"]
-    if isinstance(dimension, Choice):
-        for value in dimension.choices:
-            check(value, f"{name}.choices")
-    elif isinstance(dimension, IntRange | FloatRange):
-        if name == "stem":
-            return [f"{name}: expected choices, found a range"]
-        check(dimension.low, f"{name}.low")
-        check(dimension.high, f"{name}.high")
-        if dimension.low > dimension.high:
-            problems.append(f"{name}: low {dimension.low:g} is above high {dimension.high:g}")
-        if dimension.log and dimension.low <= 0:
-            problems.append(f"{name}: a logarithmic range starts above 0, found low {dimension.low:g}")
-    else:
-        check(dimension, name)
-    earlier = list(space)[: list(space).index(name)]
-    for other in getattr(dimension, "when", {}):
-        if other not in earlier:
-            problems.append(f"{name}.when: {other} must stand before it in search.space; {', '.join(earlier) or 'nothing'} does")
-    return problems
 
 
 class AshaSettings(Settings):
@@ -222,13 +117,13 @@ class SearchSettings(Settings):
 
     @model_validator(mode="after")
     def _space_and_points_make_sense(self) -> "SearchSettings":
-        problems = [problem for name, value in self.space.items() for problem in _dimension_problems(name, value, self.space)]
+        problems = [problem for name, value in self.space.items() for problem in dimension_problems(name, value, self.space)]
         for index, point in enumerate(self.points):
             for name, value in point.items():
                 try:
                     if name not in PARAM_NAMES:
                         raise ValueError(f"points[{index}].{name}: no such parameter; there are {', '.join(PARAM_NAMES)}")
-                    _check_value(name, value, f"points[{index}].{name}")
+                    check_value(name, value, f"points[{index}].{name}")
                 except ValueError as error:
                     problems.append(str(error))
         if not any(isinstance(value, Dimension) for value in self.space.values()):
@@ -374,26 +269,6 @@ def _problems(error: ValidationError) -> str:
 _UNION_LABELS = {"IntRange", "FloatRange", "Choice", "bool", "int", "float", "str", "literal['auto']"}
 
 
-def _narrow_dimensions(space: object) -> object:
-    """Turn each table of the space into the one model that its keys and its parameter's type ask for, so that errors name one cause."""
-    if not isinstance(space, dict):
-        return space
-    narrowed: dict[str, Any] = {}
-    for name, value in space.items():
-        if isinstance(value, dict):
-            value = dict(value)
-            if "choices" in value:
-                model: type[Settings] = Choice
-            elif name in INT_PARAMS:
-                model = IntRange
-            else:
-                model = FloatRange
-            narrowed[name] = (model, value)
-        else:
-            narrowed[name] = value
-    return narrowed
-
-
 def validate_settings(tree: Mapping[str, Any], source: str) -> RunSettings:
     """Check a tree of settings.
 
@@ -405,9 +280,9 @@ def validate_settings(tree: Mapping[str, Any], source: str) -> RunSettings:
     search = tree.get("search")
     if isinstance(search, dict) and isinstance(search.get("space"), dict):
         space: dict[str, Any] = {}
-        for name, value in _narrow_dimensions(search["space"]).items():
+        for name, value in search["space"].items():
             try:
-                space[name] = value[0].model_validate(value[1]) if isinstance(value, tuple) else value
+                space[name] = dimension_model(name, value).model_validate(value) if isinstance(value, dict) else value
             except ValidationError as error:
                 problems += [f"search.space.{name}.{line}" for line in _problems(error).split("\n  ")]
         # A parameter that failed alone is left out, so that the others are still checked against each other.

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "digit_search"
-FOUNDATION = {"errors", "records", "config", "run_folder", "history"}
+FOUNDATION = {"errors", "records", "space", "config", "run_folder", "history"}
 MAY_IMPORT = {
     "errors": set(),
     "records": {"errors"},
-    "config": {"errors", "records"},
+    "space": {"records"},
+    "config": {"errors", "records", "space"},
     "run_folder": {"errors"},
     "history": {"errors", "records"},
     "interrupts": set(),

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from digit_search.config import Dimension, ParamValue
 from digit_search.records import TrialOrigin, TrialRecord
 from digit_search.report.formats import percent, plural
 from digit_search.report.parameters import ParamScale, param_scale, shown_params
@@ -25,6 +24,7 @@ from digit_search.report.style import (
     percent_label,
 )
 from digit_search.report.svg import WIDE, Picture, draw, trial_link
+from digit_search.space import Dimension, ParamValue
 
 TOP_SHARE = 0.25
 BEST, TOP, REST, BASELINE = range(4)

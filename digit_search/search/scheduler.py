@@ -128,25 +128,6 @@ def _earlier_name(trial: int) -> str:
     return f"earlier_{trial}"
 
 
-def make_scheduler(
-    asha: AshaSettings,
-    *,
-    metric: str,
-    mode: str,
-    reports_per_epoch: int,
-    decisions: MutableMapping[int, RungDecision],
-    earlier: Iterable[RungDecision] = (),
-    never_stopped: Container[int] = (),
-) -> TrialScheduler:
-    """ASHA, or first in first out where early stopping is off."""
-    if not asha.enabled:
-        return FIFOScheduler()
-    return RecordingAsha(
-        asha,
-        metric=metric,
-        mode=mode,
-        reports_per_epoch=reports_per_epoch,
-        decisions=decisions,
-        earlier=earlier,
-        never_stopped=never_stopped,
-    )
+def make_scheduler(asha: AshaSettings, **options: Any) -> TrialScheduler:
+    """RecordingAsha with these options, or first in first out where early stopping is off."""
+    return RecordingAsha(asha, **options) if asha.enabled else FIFOScheduler()

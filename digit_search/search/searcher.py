@@ -18,9 +18,9 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.utils.util import unflatten_dict
 
-from digit_search.config import Dimension, ParamValue
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams
 from digit_search.search.study import Told, lies_in_space, suggest_params, trial_seed
+from digit_search.space import Dimension, ParamValue
 
 FAILED = "failed"
 """A result with this key ends its trial as failed; its value is the error in one line."""
