@@ -17,7 +17,7 @@ from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.records import RetrainRecord, TrialRecord, TrialStatus
 from digit_search.report.build import write_report, write_tables
-from digit_search.report.ranking import ranked, select_best
+from digit_search.report.ranking import ranked, select_best, wilson_interval
 from digit_search.run_folder import RunFolder, create_run_folder, delete_checkpoints, write_whole
 
 Say = Callable[[str], None]
@@ -213,13 +213,16 @@ def _retrain(
     retrained = retrain_and_predict(settings, folder, digits, split, record, max_epochs, resume=resume)
     EventLog(folder.events).retrained(retrained, at=time.time())
     delete_checkpoints(folder.retraining)
-    say(
-        f"weights of epoch {retrained.best_epoch:g}: validation accuracy {retrained.val_accuracy:.4f} "
-        f"on {retrained.num_validation:,} digits; {folder.weights}, {folder.solution}"
-    )
+    validated = _with_interval(retrained.val_accuracy, retrained.num_validation)
+    say(f"weights of epoch {retrained.best_epoch:g}: validation accuracy {validated}; {folder.weights}, {folder.solution}")
     if retrained.test_accuracy is not None:
-        say(f"accuracy of solution.csv on its {retrained.num_test:,} known answers: {retrained.test_accuracy:.4f}")
+        say(f"solution.csv against its known answers: accuracy {_with_interval(retrained.test_accuracy, retrained.num_test)}")
     return retrained
+
+
+def _with_interval(accuracy: float, num_digits: int) -> str:
+    low, high = wilson_interval(accuracy, num_digits)
+    return f"{accuracy:.4f} on {num_digits:,} digits (95 % interval {low:.3f} to {high:.3f})"
 
 
 def _core(record: TrialRecord) -> dict[str, float]:
