@@ -1,5 +1,6 @@
 """One real run of the smoke configuration, and every file of it read as its users read it."""
 
+import contextlib
 import csv
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -23,26 +25,39 @@ from digit_search.data import load_digits
 ROOT = Path(__file__).parents[1]
 
 
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "OMP_NUM_THREADS")}
+
+
 def command(*argv: object) -> subprocess.CompletedProcess:
-    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "OMP_NUM_THREADS")}
     return subprocess.run(
-        [sys.executable, "tune_main.py", *map(str, argv)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "tune_main.py", *map(str, argv)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
 
 
-def ray_processes() -> set[int]:
-    names = ("raylet", "gcs_server")
-    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] in names}
+def watch(process: subprocess.Popen) -> set[psutil.Process]:
+    """Wait for a process to end; return all the processes that descended from it meanwhile."""
+    seen: set[psutil.Process] = set()
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            seen |= set(psutil.Process(process.pid).children(recursive=True))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    return seen
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The finished process and its folder."""
+    """What the finished run printed, and its folder."""
     results = tmp_path_factory.mktemp("results")
-    before = ray_processes()
-    done = command("--config", "configs/smoke.toml", "--name", "smoke", "--results", results)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert ray_processes() <= before, "Ray processes stayed behind"
+    argv = ["--config", "configs/smoke.toml", "--name", "smoke", "--results", str(results)]
+    with (results / "out").open("w+") as out, (results / "err").open("w+") as err:
+        process = subprocess.Popen([sys.executable, "tune_main.py", *argv], cwd=ROOT, env=ENVIRONMENT, stdout=out, stderr=err)
+        descendants = watch(process)
+    done = SimpleNamespace(stdout=(results / "out").read_text(), stderr=(results / "err").read_text())
+    assert process.returncode == 0, done.stdout + done.stderr
+    assert len(descendants) > 4
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert not alive, "processes stayed behind"
     return done, results / "smoke"
 
 

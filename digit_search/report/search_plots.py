@@ -7,14 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from digit_search.config import INT_PARAMS
 from digit_search.records import TrialOrigin, TrialRecord
 from digit_search.report.formats import number, percent, plural
 from digit_search.report.parameters import LABELS, ROUND_STEPS, ParamScale, param_scale, shown_params
 from digit_search.report.ranking import best_epoch, ranked
 from digit_search.report.style import ACCENT, INK, LOOKS, MANY_TRIALS, MUTED, legend_above, outcome_handles, scale_accuracy
 from digit_search.report.svg import HALF, Picture, draw, trial_link
-from digit_search.space import Dimension, ParamValue
+from digit_search.space import INT_PARAMS, Dimension, ParamValue
 
 Point = tuple[TrialRecord, float]
 """A trial and the scored accuracy of its best epoch."""
