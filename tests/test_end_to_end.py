@@ -178,7 +178,7 @@ def test_a_finished_run_is_left_as_it_is_and_its_name_is_taken(run):
 
 def test_a_trial_can_be_retrained_without_ray_and_repeats_its_curve(run):
     _, folder = run
-    trial = next(row for row in read_rows(folder / "trials.csv") if row["status"] == "stopped")
+    trial = min(read_rows(folder / "trials.csv"), key=lambda row: int(row["epochs"]))
     done = command("retrain", "smoke", "--trial", trial["trial"], "--max-epochs", trial["epochs"], "--results", folder.parent)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
