@@ -240,9 +240,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: if it is missing, too large, no UTF-8 or no TOML, naming the place.
     """
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: expected a configuration of at most {MAX_CONFIG_BYTES} bytes, found {path.stat().st_size}")
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: expected a file, found a folder or a device; configs/default.toml shows every setting")
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: expected a configuration of at most {MAX_CONFIG_BYTES} bytes, found a larger file")
+        return tomllib.loads(content.decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; configs/default.toml shows every setting") from error
     except OSError as error:

@@ -12,7 +12,7 @@ from digit_search.data.reader import read_test
 from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
 from digit_search.environment import check_same_run, describe_environment
-from digit_search.errors import RunFolderError
+from digit_search.errors import RunFolderError, SearchError
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.records import RetrainRecord, TrialRecord, TrialStatus
@@ -87,6 +87,9 @@ def _search_retrain_report(
     except KeyboardInterrupt as interrupt:
         write_tables(folder)
         raise KeyboardInterrupt(f"what was recorded is in {folder.path}; go on with: {_resume_command(folder)}") from interrupt
+    except SearchError as error:
+        write_tables(folder)
+        raise SearchError(f"{error}\nGo on with: {_resume_command(folder)}") from error
     say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.report_html}")
 
 
@@ -153,7 +156,7 @@ def _search(
             say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
         say(f"workers: {plan.describe(resources)}")
         _announce(settings, say)
-        control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at))
+        control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at), say)
         with interrupts.deferred():
             records = run_search(settings, folder, digits.train, split, plan, control, _after_trial(settings, folder))
         if control.is_over():

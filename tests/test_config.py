@@ -124,8 +124,14 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, content, message):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         load_settings(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="expected a file"):
         load_settings(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no endless device")
+def test_an_endless_device_is_refused_before_it_is_read():
+    with pytest.raises(ConfigError, match="expected a file"):
+        load_settings(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("1.5h", 5400), ("", float("inf"))])

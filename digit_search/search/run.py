@@ -1,6 +1,8 @@
 """A search from its settings to its records: the only place where Tune is started."""
 
+import functools
 import importlib
+import logging
 import os
 import sys
 import time
@@ -10,7 +12,9 @@ from dataclasses import dataclass, replace
 import optuna
 import pyarrow as pa
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import FailureConfig, RunConfig, TuneConfig
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.logger import TBXLoggerCallback
 
@@ -42,6 +46,12 @@ TUNE_ENVIRONMENT = {
 }
 
 
+RAY_FAILURES = (RuntimeError, TuneError, RayError)
+"""What Tune raises for what is not a trial's fault: Ray 2.60 ends a search with RuntimeError where the node ran out of memory."""
+
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class SearchControl:
     """How the search hears that it must end."""
@@ -49,6 +59,8 @@ class SearchControl:
     is_interrupted: Callable[[], bool]
     deadline: float
     """time.monotonic() at which the time budget is spent."""
+    tell: Callable[[str], None] = logger.warning
+    """Hears what the user must know while the search goes on."""
 
     def is_over(self) -> bool:
         """Whether the time budget is spent."""
@@ -122,30 +134,62 @@ def run_search(
         KeyboardInterrupt: if the user ended it; what was recorded is in the folder.
     """
     os.environ.update(TUNE_ENVIRONMENT)
-    events = EventLog(folder.events)
-    earlier = end_decided_trials(settings, load_history(folder.events), events)
-    searching = search_plan(settings, earlier.trials)
-    if searching.numbers:
-        told = told_of(settings)
-        searcher = HonestOptunaSearch(
-            rebuild_study(folder, told, searching, earlier.trials),
-            searching,
-            told,
-            on_suggest=lambda trial, params, seed, origin: events.trial_started(trial, params, seed, origin, at=time.time()),
-            is_over=control.is_over,
-        )
-        progress = SearchProgress(settings.search.samples, settings.search.rank_by, earlier.trials)
-        recording = _Recording(folder, events, progress, control, on_end)
+    search = functools.partial(_search_once, settings, folder, table, split, plan, control, on_end)
+    failures = 0
+    while True:
         try:
-            trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan))
-            _make_tuner(settings, trainable, plan, searcher, earlier, recording).fit()
-        finally:
-            progress.close()
-            searcher.close()
-            _end_running_trials(folder, events)
+            search()
+            break
+        except RAY_FAILURES as error:
+            failures += 1
+            logger.exception("Ray gave up")
+            reason = _first_line(error)
+            if failures > settings.search.max_failures:
+                raise SearchError(
+                    f"Ray gave up {failures} times: {reason}. What was recorded is kept; {folder.log} has the rest."
+                ) from error
+            control.tell(f"Ray gave up ({reason}); the search goes on from what was recorded")
     records = load_history(folder.events).trials
     _check_some_succeeded(records)
     return records
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _search_once(
+    settings: RunSettings,
+    folder: RunFolder,
+    table: pa.Table,
+    split: RowSplit,
+    plan: WorkerPlan,
+    control: SearchControl,
+    on_end: Callable[[int], None],
+) -> None:
+    """Give Tune what is left to try, and our records the last word when it ends, however it does."""
+    events = EventLog(folder.events)
+    earlier = end_decided_trials(settings, load_history(folder.events), events)
+    searching = search_plan(settings, earlier.trials)
+    if not searching.numbers:
+        return
+    told = told_of(settings)
+    searcher = HonestOptunaSearch(
+        rebuild_study(folder, told, searching, earlier.trials),
+        searching,
+        told,
+        on_suggest=lambda trial, params, seed, origin: events.trial_started(trial, params, seed, origin, at=time.time()),
+        is_over=control.is_over,
+    )
+    progress = SearchProgress(settings.search.samples, settings.search.rank_by, earlier.trials)
+    recording = _Recording(folder, events, progress, control, on_end)
+    try:
+        trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan))
+        _make_tuner(settings, trainable, plan, searcher, earlier, recording).fit()
+    finally:
+        progress.close()
+        searcher.close()
+        _end_running_trials(folder, events)
 
 
 def told_of(settings: RunSettings) -> Told:

@@ -47,6 +47,8 @@ def load_weights(path: Path) -> nn.Module:
     """
     wanted = "expected the state_dict of an adapted ResNet18, as a run writes it to DigitRecognitionResNet18.pt"
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: {wanted}; found a folder or a device")
         if path.stat().st_size > MAX_WEIGHTS_BYTES:
             raise DataError(f"{path}: {wanted}; found a file of {path.stat().st_size} bytes")
         state = torch.load(path, map_location="cpu", weights_only=True)

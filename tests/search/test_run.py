@@ -1,0 +1,93 @@
+"""What is left to try, and what happens when Ray gives up; no cluster."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from digit_search.config import load_settings
+from digit_search.errors import SearchError
+from digit_search.history import EventLog, load_history
+from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
+from digit_search.run_folder import RunFolder
+from digit_search.search import run
+from digit_search.search.run import SearchControl, end_decided_trials, run_search, search_plan
+
+SETTINGS = load_settings(None, ["search.samples=6", "search.points=[{lr=0.002}]"])
+
+
+def metrics(epoch):
+    return EpochMetrics(epoch, 1.0, 0.4, 1.1, 0.5, 0.01, 100, 2.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path)
+
+
+def begin(folder, trial, epochs=0, status=None, decision=None):
+    log = EventLog(folder.events)
+    log.trial_started(trial, TrialParams(lr=0.001 * (trial + 1)), trial, TrialOrigin.SUGGESTED, at=1.0)
+    for epoch in range(1, epochs + 1):
+        log.epoch(trial, metrics(epoch), "cpu", "host", at=2.0, decision=decision if epoch == epochs else None)
+    if status:
+        log.trial_ended(trial, status, at=3.0)
+
+
+def test_a_new_search_tries_the_baseline_then_the_points_then_suggestions():
+    plan = search_plan(SETTINGS)
+    assert plan.numbers == [0, 1, 2, 3, 4, 5]
+    assert {number: planned.params.lr for number, planned in plan.planned.items()} == {0: 0.01, 1: 0.002}
+
+
+def test_a_search_that_goes_on_takes_up_what_was_begun_before_it_tries_anything_new(folder):
+    begin(folder, 0, 9, TrialStatus.COMPLETED)
+    begin(folder, 1, 2)
+    begin(folder, 2, 1, TrialStatus.FAILED)
+    begin(folder, 4, 1, TrialStatus.INTERRUPTED)
+    plan = search_plan(SETTINGS, load_history(folder.events).trials)
+    assert plan.numbers == [1, 4, 3, 5]
+    assert plan.planned[4].params.lr == pytest.approx(0.005)
+
+
+def test_a_trial_whose_last_report_decided_its_end_is_ended_and_not_run_again(folder):
+    begin(folder, 0, 9)
+    begin(folder, 1, 1, decision=RungDecision(1, 1, 0.5, False))
+    begin(folder, 2, 1, decision=RungDecision(1, 2, 0.9, True))
+    history = end_decided_trials(SETTINGS, load_history(folder.events), EventLog(folder.events))
+    assert [record.status for record in history.trials] == ["completed", "stopped", "running"]
+    assert [record.status for record in load_history(folder.events).trials] == ["completed", "stopped", "running"]
+
+
+def search_with(monkeypatch, folder, outcomes):
+    """Run a search whose attempts end as given: with an error, or well for None."""
+    told, left = [], list(outcomes)
+
+    def attempt(*given):
+        if error := left.pop(0):
+            raise error
+
+    monkeypatch.setattr(run, "_search_once", attempt)
+    control = SearchControl(lambda: False, float("inf"), told.append)
+    run_search(SETTINGS, folder, None, None, SimpleNamespace(), control, print)
+    return told
+
+
+def test_a_search_that_ray_gave_up_goes_on_from_its_records(monkeypatch, folder):
+    begin(folder, 0, 9, TrialStatus.COMPLETED)
+    told = search_with(monkeypatch, folder, [RuntimeError("2 worker(s) were killed\nmuch more"), None])
+    assert told == ["Ray gave up (2 worker(s) were killed); the search goes on from what was recorded"]
+
+
+def test_a_search_that_ray_gives_up_again_and_again_fails_with_the_reason(monkeypatch, folder):
+    begin(folder, 0, 9, TrialStatus.COMPLETED)
+    with pytest.raises(SearchError, match="Ray gave up 3 times: no memory"):
+        search_with(monkeypatch, folder, [RuntimeError("no memory")] * 3)
+
+
+def test_a_search_of_which_every_trial_failed_fails_with_the_reasons(monkeypatch, folder):
+    log = EventLog(folder.events)
+    for trial in range(2):
+        begin(folder, trial)
+        log.trial_ended(trial, TrialStatus.FAILED, at=3.0, error="TrialError: diverged")
+    with pytest.raises(SearchError, match=r"all 2 trials failed:\n  TrialError: diverged"):
+        search_with(monkeypatch, folder, [None])
