@@ -1,6 +1,7 @@
 """The command line: arguments in, exit code out. `--help` answers before anything heavy is imported."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,8 +47,15 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-dashboard", action="store_true", help="start Ray without its dashboard")
 
 
-def _results_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where runs are kept (default: results)")
+def _results_option(parser: argparse.ArgumentParser, default: object = argparse.SUPPRESS) -> None:
+    # Suppressed, a command's default leaves alone what was given before the command.
+    parser.add_argument("--results", type=Path, default=default, metavar="DIR", help="where runs are kept (default: results)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
 
 
 def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
@@ -96,18 +104,25 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from digit_search.errors import RunFolderError
+    from digit_search.history import read_events
     from digit_search.report.build import write_report
     from digit_search.run_folder import open_run_folder
 
     for run in arguments.runs:
         folder = open_run_folder(run, arguments.results)
+        if not read_events(folder.events):
+            raise RunFolderError(f"{folder.events}: expected the run's events, found none; its tables and its report are left as they are")
         write_report(folder)
         say(f"report: {folder.report_html}")
 
 
 def say(text: str) -> None:
-    """Print a line for the user at once, also into a pipe."""
-    print(text, flush=True)
+    """Print a line for the user at once, also into a pipe. A reader that went away ends no run."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -119,7 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _search_options(parser)
-    _results_option(parser)
+    _results_option(parser, Path("results"))
     parser.set_defaults(act=_search)
     commands = parser.add_subparsers(title="commands (without one: the whole job)", metavar="COMMAND")
 
@@ -135,7 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
     retrain = add("retrain", "train the best (or the named) trial of a run again: new weights, solution.csv and report", _retrain)
     retrain.add_argument("run", metavar="RUN", help="a run's name or folder")
     retrain.add_argument("--trial", type=int, metavar="N", help="this trial instead of the best")
-    retrain.add_argument("--max-epochs", type=int, metavar="N", help="at most so many epochs (default: the run's retrain.max_epochs)")
+    retrain.add_argument("--max-epochs", type=_positive, metavar="N", help="at most so many epochs (default: the run's retrain.max_epochs)")
     _results_option(retrain)
     predict = add("predict", "predict digits from saved weights alone", _predict)
     predict.add_argument("model", type=Path, metavar="MODEL.pt", help="weights as a run writes them")
@@ -147,9 +162,19 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _given_search_options(arguments: argparse.Namespace) -> list[str]:
+    """The options of the whole job that were given."""
+    given = [key for key, value in search_flags(arguments).items() if value is not None and key != "retrain.max_epochs"]
+    given += [f"--{name}" for name in ("config", "name") if getattr(arguments, name) is not None]
+    return given + ["--set"] * bool(arguments.assignments)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.act is not _search and _given_search_options(arguments):
+        parser.error(f"{', '.join(_given_search_options(arguments))}: for the whole job alone, not for this command")
     try:
         arguments.act(arguments)
     except UserError as error:

@@ -18,7 +18,7 @@ from digit_search.interrupts import Interrupts
 from digit_search.records import RetrainRecord, TrialRecord, TrialStatus
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.ranking import ranked, select_best, wilson_interval
-from digit_search.run_folder import RunFolder, create_run_folder, delete_checkpoints, write_whole
+from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
 
 Say = Callable[[str], None]
 TABLES_EVERY_SECONDS = 5.0
@@ -33,9 +33,11 @@ def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> Run
         KeyboardInterrupt: if the user ended it; its text says where the records are and how to go on.
     """
     interrupts = Interrupts()
+    name = _default_name() if name is None else name
+    check_new_run(results, name)
     with interrupts.caught():
         digits, split = _read(settings, say)
-        folder = create_run_folder(results, name or _default_name())
+        folder = create_run_folder(results, name)
         with folder.locked():
             settings = _begin(settings, folder, digits, split)
             say(f"run: {folder.path}")

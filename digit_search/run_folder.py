@@ -29,7 +29,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Make space or mend its permissions, then resume.") from error
+        raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Make space or mend its permissions.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -144,11 +144,16 @@ class RunFolder:
         Raises:
             RunFolderError: if another process has it.
         """
-        with (self.path / ".lock").open("w") as file:
+        path = self.path / ".lock"
+        try:
+            file = path.open("w")
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Mend its permissions.") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise RunFolderError(f"{self.path}: another process works on this run; wait for it, or choose another --name") from error
+                raise RunFolderError(f"{self.path}: another process works on this run; wait for it to end") from error
             yield
 
 
@@ -168,20 +173,30 @@ def delete_checkpoints(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_new_run(results: Path, name: str) -> RunFolder:
+    """Return the folder that a new run of this name would have; make nothing.
+
+    Raises:
+        RunFolderError: if the name is no plain name or is taken, or the results folder is none.
+    """
+    folder = RunFolder(results / check_run_name(name))
+    if results.exists() and not results.is_dir():
+        raise RunFolderError(f"--results {results}: expected a folder, found a file")
+    if folder.path.exists():
+        raise RunFolderError(f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}")
+    return folder
+
+
 def create_run_folder(results: Path, name: str) -> RunFolder:
     """Make the folder of a new run.
 
     Raises:
-        RunFolderError: if the name is no plain name, is taken, or the folder cannot be made.
+        RunFolderError: as `check_new_run`, or if the folder cannot be made.
     """
-    folder = RunFolder(results / check_run_name(name))
+    folder = check_new_run(results, name)
     try:
         results.mkdir(parents=True, exist_ok=True)
         folder.path.mkdir()
-    except FileExistsError as error:
-        raise RunFolderError(
-            f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}"
-        ) from error
     except OSError as error:
         raise RunFolderError(f"{folder.path}: cannot be made: {error.strerror}; choose another --results") from error
     return folder
@@ -195,6 +210,11 @@ def open_run_folder(run: str, results: Path) -> RunFolder:
     """
     for path in (results / run, Path(run)):
         folder = RunFolder(path)
-        if folder.config.is_file():
-            return folder
-    raise RunFolderError(f"{run}: expected the name of a run in {results}, or a run's folder; there is no {results / run}/config.toml")
+        try:
+            if run and folder.config.is_file():
+                return folder
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be read: {error.strerror}. Mend its permissions.") from error
+    raise RunFolderError(
+        f"{run or repr(run)}: expected the name of a run in {results}, or a run's folder; there is no {results / run}/config.toml"
+    )

@@ -57,6 +57,9 @@ def test_flags_become_settings():
         (["--time-budget", "soon"], "search.time_budget: expected a duration"),
         (["resume", "nothing"], "nothing: expected the name of a run"),
         (["retrain", "nothing"], "nothing: expected the name of a run"),
+        (["report", ""], "'': expected the name of a run"),
+        (["--set", "data.dir='sample'", "--name", ""], "--name ''"),
+        (["--results", "/dev/null", "--name", "x"], "--results /dev/null: expected a folder"),
         (["report", "nothing"], "nothing: expected the name of a run"),
         (["predict", "none.pt", "--test", "none.csv", "--out", "o.csv"], "none.csv"),
     ],
@@ -108,3 +111,46 @@ def test_training_digits_are_not_mistaken_for_test_digits(tmp_path, capsys, tiny
     code, _, err = run_main(capsys, "predict", "m.pt", "--test", str(tiny_data / "train.csv"), "--out", str(tmp_path / "o.csv"))
     assert code == 2
     assert "label" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["retrain", "x", "--max-epochs", "0"], "expected a whole number from 1, found '0'"),
+        (["--samples", "3", "report", "x"], "search.samples: for the whole job alone"),
+        (["--name", "x", "--set", "seed=1", "resume", "x"], "--name, --set: for the whole job alone"),
+    ],
+)
+def test_an_option_that_does_not_fit_the_command_is_refused(capsys, argv, message):
+    with pytest.raises(SystemExit) as ended:
+        tune_main.main(argv)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_results_may_be_named_before_and_after_the_command():
+    parse = tune_main.make_parser().parse_args
+    assert parse(["report", "x"]).results == Path("results")
+    assert parse(["--results", "a", "report", "x"]).results == Path("a")
+    assert parse(["--results", "a", "report", "x", "--results", "b"]).results == Path("b")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x00\xff rubbish without an end"])
+def test_a_run_without_events_keeps_its_tables(tmp_path, capsys, content):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.toml").write_text("")
+    (folder / "trials.csv").write_text("precious")
+    if content is not None:
+        (folder / "events.jsonl").write_bytes(content)
+    code, _, err = run_main(capsys, "report", str(folder))
+    assert (code, "events.jsonl" in err) == (2, True)
+    assert (folder / "trials.csv").read_text() == "precious"
+
+
+def test_a_reader_that_goes_away_ends_nothing(tiny_data, tmp_path):
+    code = "import tune_main\nfor number in range(5): tune_main.say('x' * 100000)\nopen('done', 'w').close()"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert (tmp_path / "done").exists()

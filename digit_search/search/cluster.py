@@ -104,6 +104,8 @@ def send_chatter_to(log: Path) -> None:
     ray_logger = logging.getLogger("ray")
     ray_logger.handlers.clear()
     ray_logger.propagate = True
+    # It would list every trial as one without result.json, a file that our own records make unnecessary.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
 
 
 @contextmanager
