@@ -90,7 +90,7 @@ class AshaSettings(Settings):
     grace_epochs: Annotated[float, Field(gt=0)] = 1.0
     """The first rung. A fraction of an epoch needs `search.reports_per_epoch` above 1."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    """Of the trials that reach a rung, about one in this many goes on."""
+    """A trial passes a rung if it is among the best one in this many of those that reached it before; the first always passes."""
 
 
 class SearchSettings(Settings):
