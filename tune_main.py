@@ -94,7 +94,7 @@ def _retrain(arguments: argparse.Namespace) -> None:
     from digit_search.pipeline import retrain_run
     from digit_search.run_folder import open_run_folder
 
-    retrain_run(open_run_folder(arguments.run, arguments.results), arguments.trial, arguments.max_epochs, say)
+    retrain_run(open_run_folder(arguments.run, arguments.results), arguments.trial, arguments.retrain_max_epochs, say)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -150,7 +150,13 @@ def make_parser() -> argparse.ArgumentParser:
     retrain = add("retrain", "train the best (or the named) trial of a run again: new weights, solution.csv and report", _retrain)
     retrain.add_argument("run", metavar="RUN", help="a run's name or folder")
     retrain.add_argument("--trial", type=int, metavar="N", help="this trial instead of the best")
-    retrain.add_argument("--max-epochs", type=_positive, metavar="N", help="at most so many epochs (default: the run's retrain.max_epochs)")
+    retrain.add_argument(
+        "--max-epochs",
+        dest="retrain_max_epochs",
+        type=_positive,
+        metavar="N",
+        help="at most so many epochs (default: the run's retrain.max_epochs)",
+    )
     _results_option(retrain)
     predict = add("predict", "predict digits from saved weights alone", _predict)
     predict.add_argument("model", type=Path, metavar="MODEL.pt", help="weights as a run writes them")
@@ -164,7 +170,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _given_search_options(arguments: argparse.Namespace) -> list[str]:
     """The options of the whole job that were given."""
-    given = [key for key, value in search_flags(arguments).items() if value is not None and key != "retrain.max_epochs"]
+    given = [key for key, value in search_flags(arguments).items() if value is not None]
     given += [f"--{name}" for name in ("config", "name") if getattr(arguments, name) is not None]
     return given + ["--set"] * bool(arguments.assignments)
 

@@ -128,6 +128,13 @@ def test_an_option_that_does_not_fit_the_command_is_refused(capsys, argv, messag
     assert message in capsys.readouterr().err
 
 
+def test_a_retraining_has_its_own_max_epochs(tmp_path, capsys):
+    code, _, err = run_main(capsys, "retrain", "nothing", "--max-epochs", "3", "--results", str(tmp_path))
+    assert (code, "nothing: expected the name of a run" in err) == (2, True)
+    with pytest.raises(SystemExit):
+        tune_main.main(["--max-epochs", "3", "retrain", "nothing"])
+
+
 def test_results_may_be_named_before_and_after_the_command():
     parse = tune_main.make_parser().parse_args
     assert parse(["report", "x"]).results == Path("results")
