@@ -86,10 +86,10 @@ class AshaSettings(Settings):
     """Early stopping of trials by asynchronous successive halving (ASHA)."""
 
     enabled: bool = True
-    max_epochs: PositiveInt = 9
+    max_epochs: PositiveInt = 7
     grace_epochs: Annotated[float, Field(gt=0)] = 1.0
     """The first rung. A fraction of an epoch needs `search.reports_per_epoch` above 1."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2)] = 2
     """A trial passes a rung if it is among the best one in this many of those that reached it before; the first always passes."""
 
 
@@ -129,7 +129,8 @@ class SearchSettings(Settings):
         if not any(isinstance(value, Dimension) for value in self.space.values()):
             problems.append("space: every parameter is fixed, so there is nothing to search")
         grace_reports = self.asha.grace_epochs * self.reports_per_epoch
-        if abs(grace_reports - round(grace_reports)) > 1e-6 or round(grace_reports) < 1:
+        # 0.333 is meant as a third: TOML has no fractions.
+        if abs(grace_reports - round(grace_reports)) > 0.01 or round(grace_reports) < 1:
             problems.append(
                 f"asha.grace_epochs: {self.asha.grace_epochs:g} epochs is no whole number of reports at {self.reports_per_epoch} an epoch"
             )

@@ -14,11 +14,11 @@ from digit_search.search.scheduler import expected_epochs, make_scheduler, rung_
 @pytest.mark.parametrize(
     ("asha", "reports_per_epoch", "steps"),
     [
-        (AshaSettings(), 1, [1, 3]),
-        (AshaSettings(max_epochs=10), 1, [1, 3, 9]),
+        (AshaSettings(), 1, [1, 2, 4]),
+        (AshaSettings(max_epochs=10, reduction_factor=3), 1, [1, 3, 9]),
         (AshaSettings(max_epochs=1), 1, []),
-        (AshaSettings(grace_epochs=2, reduction_factor=2), 1, [2, 4, 8]),
-        (AshaSettings(grace_epochs=1 / 3, max_epochs=3), 3, [1, 3]),
+        (AshaSettings(grace_epochs=2, max_epochs=9), 1, [2, 4, 8]),
+        (AshaSettings(grace_epochs=0.333, max_epochs=3), 3, [1, 2, 4, 8]),
         (AshaSettings(enabled=False), 1, []),
     ],
 )
@@ -38,7 +38,8 @@ def make_trial(scheduler, number):
 
 def test_every_decision_at_a_rung_is_told_and_the_worse_of_three_is_stopped():
     decisions = {}
-    scheduler = make_scheduler(AshaSettings(), metric="score", mode="max", reports_per_epoch=1, decisions=decisions)
+    asha = AshaSettings(reduction_factor=3)
+    scheduler = make_scheduler(asha, metric="score", mode="max", reports_per_epoch=1, decisions=decisions)
     actions = [run_step(scheduler, make_trial(scheduler, number), 1, score) for number, score in enumerate([0.9, 0.8, 0.95])]
     assert actions == [TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.CONTINUE]
     assert [(decision.rung_epochs, decision.trial, decision.score, decision.passed) for decision in decisions.values()] == [
@@ -57,7 +58,9 @@ def test_a_loss_is_better_when_lower():
 
 def test_between_rungs_nothing_is_decided_and_the_last_step_ends_a_trial():
     decisions = {}
-    scheduler = make_scheduler(AshaSettings(max_epochs=3), metric="score", mode="max", reports_per_epoch=1, decisions=decisions)
+    scheduler = make_scheduler(
+        AshaSettings(max_epochs=3, reduction_factor=3), metric="score", mode="max", reports_per_epoch=1, decisions=decisions
+    )
     trial = make_trial(scheduler, 0)
     assert [run_step(scheduler, trial, step, 0.5) for step in (1, 2, 3)] == [
         TrialScheduler.CONTINUE,
@@ -69,7 +72,7 @@ def test_between_rungs_nothing_is_decided_and_the_last_step_ends_a_trial():
 
 def test_rungs_within_an_epoch_are_told_in_epochs():
     decisions = {}
-    asha = AshaSettings(grace_epochs=1 / 3, max_epochs=3)
+    asha = AshaSettings(grace_epochs=0.333, max_epochs=3)
     scheduler = make_scheduler(asha, metric="score", mode="max", reports_per_epoch=3, decisions=decisions)
     run_step(scheduler, make_trial(scheduler, 0), 1, 0.5)
     assert decisions[0].rung_epochs == pytest.approx(0.3333)
@@ -83,7 +86,8 @@ def test_without_early_stopping_trials_run_first_in_first_out():
 def test_a_search_that_goes_on_compares_with_the_earlier_scores_and_decides_nothing_twice():
     earlier = [RungDecision(1, 0, 0.9, True), RungDecision(1, 1, 0.5, False), RungDecision(3, 0, 0.95, True)]
     decisions = {}
-    scheduler = make_scheduler(AshaSettings(), metric="score", mode="max", reports_per_epoch=1, decisions=decisions, earlier=earlier)
+    asha = AshaSettings(max_epochs=9, reduction_factor=3)
+    scheduler = make_scheduler(asha, metric="score", mode="max", reports_per_epoch=1, decisions=decisions, earlier=earlier)
     going_on, new = make_trial(scheduler, 0), make_trial(scheduler, 2)
     # Trial 0 repeats its last report, at a rung that it had passed.
     assert run_step(scheduler, going_on, 3, 0.95) == TrialScheduler.CONTINUE
@@ -118,7 +122,7 @@ def cost_of_a_search(asha, scores):
     return epochs
 
 
-@pytest.mark.parametrize("asha", [AshaSettings(), AshaSettings(reduction_factor=2), AshaSettings(grace_epochs=2, max_epochs=6)])
+@pytest.mark.parametrize("asha", [AshaSettings(), AshaSettings(reduction_factor=3), AshaSettings(grace_epochs=2, max_epochs=6)])
 def test_the_cost_told_before_the_search_is_what_asha_costs_on_average(asha):
     chance = random.Random(0)
     costs = [cost_of_a_search(asha, [chance.random() for _ in range(20)]) for _ in range(100)]
@@ -128,4 +132,4 @@ def test_the_cost_told_before_the_search_is_what_asha_costs_on_average(asha):
 
 
 def test_a_single_trial_runs_to_the_end():
-    assert expected_epochs(AshaSettings(), 1, 1) == (9, 9)
+    assert expected_epochs(AshaSettings(), 1, 1) == (7, 7)
