@@ -1,0 +1,71 @@
+"""A headless Chromium (the system's, driven by playwright), and pages that remember what went wrong on them."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+"""What a container needs, and nothing that calls anybody by itself."""
+DESKTOP = (1280, 900)
+PHONE = (390, 844)
+
+
+def chromium() -> str | None:
+    """The first Chromium on the path."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """For one file of tests: playwright's event loop, while it runs, is in the way of everybody else's."""
+    program = chromium()
+    if program is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(PROGRAMS)}); Debian's comes with: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Opened:
+    """A page, and what its console and its network complained of."""
+
+    page: Page
+    problems: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    """Addresses of all that was asked for."""
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        self.page.on("requestfailed", lambda request: self.problems.append(f"not loaded: {request.url:.200}"))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(f"{message.type}: {message.text}")
+
+
+@pytest.fixture
+def open_page(browser) -> Iterator[Callable[..., Opened]]:
+    """Open an address in a window of its own: `open_page(address, size=PHONE, theme="dark", script=False)`."""
+    contexts = []
+
+    def open_address(address: str, *, size: tuple[int, int] = DESKTOP, theme: str = "light", script: bool = True) -> Opened:
+        viewport = {"width": size[0], "height": size[1]}
+        contexts.append(browser.new_context(viewport=viewport, color_scheme=theme, java_script_enabled=script))
+        opened = Opened(contexts[-1].new_page())
+        opened.page.goto(address)
+        return opened
+
+    yield open_address
+    for context in contexts:
+        context.close()
