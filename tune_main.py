@@ -42,6 +42,12 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus-per-trial", type=float, metavar="F", help="share of a GPU, e.g. 0.25 (default: 1 where there is one)")
     parser.add_argument("--time-budget", metavar="TIME", help="end the search after e.g. 30m, then retrain the best")
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default 0)")
+    parser.add_argument(
+        "--warm-start",
+        action="append",
+        metavar="RUN",
+        help="learn from the finished trials of an earlier run on the same data and space too; repeatable",
+    )
     parser.add_argument("--address", metavar="ADDR", help="join a running Ray cluster: auto or HOST:PORT")
     parser.add_argument("--no-early-stopping", action="store_true", help="run every trial to the end")
     parser.add_argument("--no-dashboard", action="store_true", help="start Ray without its dashboard")
@@ -70,6 +76,7 @@ def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
         "resources.gpus_per_trial": arguments.gpus_per_trial,
         "search.time_budget": arguments.time_budget,
         "seed": arguments.seed,
+        "search.warm_start": arguments.warm_start,
         "ray.address": arguments.address,
         "search.asha.enabled": False if arguments.no_early_stopping else None,
         "ray.dashboard": False if arguments.no_dashboard else None,

@@ -113,6 +113,8 @@ class SearchSettings(Settings):
     space: dict[str, Dimension | ParamValue] = Field(default_factory=default_space)
     points: list[dict[str, ParamValue]] = Field(default_factory=list)
     """Parameters to try right after the baseline; what a point leaves out keeps the baseline's value."""
+    warm_start: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Runs on the same data and space whose finished trials the suggestions learn from; names in the results folder, or folders."""
     asha: AshaSettings = Field(default_factory=AshaSettings)
 
     @model_validator(mode="after")

@@ -77,18 +77,26 @@ def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit)
     return json.dumps(values, indent=2) + "\n"
 
 
+def recorded_surroundings(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
+    """The fingerprints of train.csv and test.csv, and the versions, that a run began with.
+
+    Raises:
+        RunFolderError: if they cannot be read.
+    """
+    try:
+        begun = json.loads(path.read_bytes())
+        return (begun["data"]["train_fingerprint"], begun["data"]["test_fingerprint"]), dict(begun["versions"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
+
+
 def check_same_run(path: Path, digits: Digits, *, force: bool) -> None:
     """See that a run goes on with the data and, unless `force`, the library versions that it began with.
 
     Raises:
         RunFolderError: naming each difference.
     """
-    try:
-        begun = json.loads(path.read_bytes())
-        fingerprints = begun["data"]["train_fingerprint"], begun["data"]["test_fingerprint"]
-        versions = dict(begun["versions"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
+    fingerprints, versions = recorded_surroundings(path)
     for name, before, now in zip(("train", "test"), fingerprints, (digits.train_fingerprint, digits.test_fingerprint), strict=True):
         if before != now:
             raise RunFolderError(

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from digit_search.errors import RunFolderError
-from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
+from digit_search.records import (
+    EarlierTrial,
+    EpochMetrics,
+    RetrainRecord,
+    RungDecision,
+    TrialOrigin,
+    TrialParams,
+    TrialRecord,
+    TrialStatus,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,8 @@ class RunHistory:
     """Seconds since the Unix epoch at which each phase (`read`, `search`, `retrain`, `predict`, `done`) last began."""
     notes: Sequence[str] = ()
     """What a reader must know: a search cut short, a baseline outside of the space."""
+    warm: Sequence[EarlierTrial] = ()
+    """Trials of earlier runs that the search was begun with; copied, so that those runs may change or go."""
 
 
 class EventLog:
@@ -66,6 +77,9 @@ class EventLog:
 
     def trial_ended(self, trial: int, status: TrialStatus, at: float, error: str = "") -> None:
         self.append("trial_ended", at, trial=trial, status=status, error=error)
+
+    def warm_trial(self, earlier: EarlierTrial, at: float) -> None:
+        self.append("warm_trial", at, run=earlier.run, record=asdict(earlier.record))
 
     def phase(self, name: str, at: float) -> None:
         self.append("phase", at, name=name)
@@ -137,6 +151,7 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
     rungs: dict[tuple[float, int], RungDecision] = {}
     phases: dict[str, float] = {}
     notes: list[str] = []
+    warm: list[EarlierTrial] = []
     retraining = None
     for event in events:
         try:
@@ -147,6 +162,8 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
                     if event.get("rung"):
                         decision = RungDecision(**event["rung"])
                         rungs[decision.rung_epochs, decision.trial] = decision
+                case "warm_trial":
+                    warm.append(EarlierTrial(str(event["run"]), _trial_of(event["record"])))
                 case "phase":
                     phases[str(event["name"])] = event["at"]
                 case "note" if event["text"] not in notes:
@@ -156,7 +173,20 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
                     retraining = RetrainRecord(**values | {"params": TrialParams(**values["params"]), "epochs": epochs})
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})") from error
-    return RunHistory(tuple(trials[number] for number in sorted(trials)), tuple(rungs.values()), retraining, phases, tuple(notes))
+    return RunHistory(
+        tuple(trials[number] for number in sorted(trials)), tuple(rungs.values()), retraining, phases, tuple(notes), tuple(warm)
+    )
+
+
+def _trial_of(values: Mapping[str, Any]) -> TrialRecord:
+    """A whole trial as `warm_trial` writes it."""
+    read = {
+        "status": TrialStatus(values["status"]),
+        "origin": TrialOrigin(values["origin"]),
+        "params": TrialParams(**values["params"]),
+        "epochs": tuple(EpochMetrics(**metrics) for metrics in values["epochs"]),
+    }
+    return TrialRecord(**{**values, **read})
 
 
 def load_history(path: Path) -> RunHistory:

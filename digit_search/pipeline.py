@@ -15,10 +15,11 @@ from digit_search.environment import check_same_run, describe_environment
 from digit_search.errors import RunFolderError, SearchError
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
-from digit_search.records import RetrainRecord, TrialRecord, TrialStatus
+from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord, TrialStatus
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.ranking import ranked, select_best, wilson_interval
 from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
+from digit_search.warm_start import load_warm_start
 
 Say = Callable[[str], None]
 TABLES_EVERY_SECONDS = 5.0
@@ -37,9 +38,10 @@ def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> Run
     check_new_run(results, name)
     with interrupts.caught():
         digits, split = _read(settings, say)
+        settings, warm = load_warm_start(settings, results, digits.train_fingerprint, say)
         folder = create_run_folder(results, name)
         with folder.locked():
-            settings = _begin(settings, folder, digits, split)
+            settings = _begin(settings, folder, digits, split, warm)
             say(f"run: {folder.path}")
             _search_retrain_report(settings, folder, digits, split, interrupts, say)
     return folder
@@ -129,14 +131,17 @@ def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
     return digits, split
 
 
-def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit) -> RunSettings:
+def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, warm: Iterable[EarlierTrial]) -> RunSettings:
     """Write the run's settings and surroundings into its folder; return the settings as resolved."""
     where = "sample" if digits.source.embedded else str(digits.source.folder.resolve())
     resolved = settings.model_copy(update={"data": settings.data.model_copy(update={"dir": where})})
     write_whole(folder.environment, describe_environment(settings, digits, split))
+    events = EventLog(folder.events)
+    for earlier in warm:
+        events.warm_trial(earlier, at=time.time())
     # Last: a folder with a config.toml is a run.
     write_whole(folder.config, to_toml(resolved))
-    EventLog(folder.events).phase("read", at=time.time())
+    events.phase("read", at=time.time())
     return resolved
 
 

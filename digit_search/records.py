@@ -112,6 +112,14 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierTrial:
+    """A finished trial of another run, which the search knows of from the start (`--warm-start`)."""
+
+    run: str
+    record: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
 class RungDecision:
     """What ASHA decided for one trial at one rung. `score` is the value of the metric that trials are ranked by."""
 

@@ -15,6 +15,8 @@ MAY_IMPORT = {
     "run_folder": {"errors"},
     "history": {"errors", "records"},
     "interrupts": set(),
+    "environment": {"__version__", "errors", "records", "space", "config", "data"},
+    "warm_start": {"errors", "records", "space", "config", "run_folder", "history", "environment"},
     "data": FOUNDATION,
     "training": FOUNDATION | {"data"},
     "search": FOUNDATION | {"data", "training"},

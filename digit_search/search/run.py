@@ -83,7 +83,7 @@ def planned_trials(settings: RunSettings, begun: Sequence[TrialRecord] = ()) -> 
 FINISHED = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED})
 
 
-def search_plan(settings: RunSettings, earlier: Sequence[TrialRecord] = ()) -> SearchPlan:
+def search_plan(settings: RunSettings, earlier: Sequence[TrialRecord] = (), num_warm: int = 0) -> SearchPlan:
     """What is left to try: first what an earlier process began and did not finish, then what it never began."""
     search = settings.search
     finished = {record.trial for record in earlier if record.status in FINISHED}
@@ -97,6 +97,7 @@ def search_plan(settings: RunSettings, earlier: Sequence[TrialRecord] = ()) -> S
         numbers=sorted(left, key=lambda number: (number not in begun_numbers, number)),
         seed=settings.seed,
         startup_trials=search.startup_trials,
+        num_warm=num_warm,
     )
 
 
@@ -170,12 +171,12 @@ def _search_once(
     """Give Tune what is left to try, and our records the last word when it ends, however it does."""
     events = EventLog(folder.events)
     earlier = end_decided_trials(settings, load_history(folder.events), events)
-    searching = search_plan(settings, earlier.trials)
+    searching = search_plan(settings, earlier.trials, len(earlier.warm))
     if not searching.numbers:
         return
     told = told_of(settings)
     searcher = HonestOptunaSearch(
-        rebuild_study(folder, told, searching, earlier.trials),
+        rebuild_study(folder, told, searching, earlier),
         searching,
         told,
         on_suggest=lambda trial, params, seed, origin: events.trial_started(trial, params, seed, origin, at=time.time()),
@@ -214,11 +215,16 @@ def end_decided_trials(settings: RunSettings, history: RunHistory, events: Event
     return replace(history, trials=tuple(records))
 
 
-def rebuild_study(folder: RunFolder, told: Told, plan: SearchPlan, earlier: Sequence[TrialRecord]) -> optuna.Study:
-    """A new study that holds the finished trials. Our events are the truth; a journal of an earlier process may end anywhere."""
+def rebuild_study(folder: RunFolder, told: Told, plan: SearchPlan, earlier: RunHistory) -> optuna.Study:
+    """A new study that holds the finished trials, those of a warm start first.
+
+    Our events are the truth; a journal of an earlier process may end anywhere.
+    """
     folder.study.unlink(missing_ok=True)
     study = open_study(folder.study, folder.name, told.direction)
-    for record in earlier:
+    for warm in earlier.warm:
+        add_finished(study, warm.record, plan.space, told, run=warm.run)
+    for record in earlier.trials:
         if record.status in FINISHED:
             add_finished(study, record, plan.space, told)
     return study

@@ -19,7 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 from ray.tune.utils.util import unflatten_dict
 
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams
-from digit_search.search.study import Told, lies_in_space, suggest_params, trial_seed
+from digit_search.search.study import Told, lies_in_space, sampler_seed, suggest_params, trial_seed
 from digit_search.space import Dimension, ParamValue
 
 FAILED = "failed"
@@ -47,6 +47,8 @@ class SearchPlan:
     """The trials still to run, in this order."""
     seed: int
     startup_trials: int
+    num_warm: int = 0
+    """Trials of other runs that the study holds; they count as startup trials."""
 
 
 class HonestOptunaSearch(OptunaSearch):
@@ -84,7 +86,10 @@ class HonestOptunaSearch(OptunaSearch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             sampler = TPESampler(
-                seed=trial_seed(plan.seed, number), n_startup_trials=plan.startup_trials, multivariate=True, group=conditional
+                seed=sampler_seed(plan.seed, number, plan.num_warm),
+                n_startup_trials=plan.startup_trials,
+                multivariate=True,
+                group=conditional,
             )
             if planned is None:
                 return sampler

@@ -22,6 +22,14 @@ def trial_seed(seed: int, trial: int) -> int:
     return zlib.crc32(f"{seed}/{trial}".encode())
 
 
+def sampler_seed(seed: int, trial: int, num_warm: int) -> int:
+    """The seed of the sampler that suggests a trial.
+
+    A warm start changes it: else a second run with the same seed would draw the random startup trials of the first once more.
+    """
+    return zlib.crc32(f"{seed}/{trial}/{num_warm}".encode()) if num_warm else trial_seed(seed, trial)
+
+
 def to_distribution(dimension: Dimension) -> BaseDistribution:
     """Optuna's counterpart of a dimension of the space."""
     if isinstance(dimension, Choice):
@@ -125,12 +133,18 @@ class Told:
         return {"images": sum(metrics.images for metrics in epochs), "seconds": round(sum(metrics.seconds for metrics in epochs), 3)}
 
 
-def add_finished(study: optuna.Study, record: TrialRecord, space: Mapping[str, Dimension | ParamValue], told: Told) -> None:
-    """Put a trial that ended in an earlier process into the study, as it was told then."""
+def add_finished(
+    study: optuna.Study, record: TrialRecord, space: Mapping[str, Dimension | ParamValue], told: Told, run: str | None = None
+) -> None:
+    """Put a trial that ended in an earlier process, or in another run, into the study, as it was told then.
+
+    A trial of another run, named by `run`, may have gone on for longer than this one's do: its curve is cut, which StepLR does not notice.
+    """
     if not lies_in_space(record.params, space):
         return
     searched = {name: dimension for name, dimension in space.items() if _is_searched(dimension, asdict(record.params))}
-    steps = {told.step(metrics): told.score(metrics) for metrics in record.epochs}
+    epochs = [metrics for metrics in record.epochs if told.step(metrics) <= told.max_step]
+    steps = {told.step(metrics): told.score(metrics) for metrics in epochs}
     state, value = told.outcome(steps, failed=record.status is TrialStatus.FAILED)
     study.add_trial(
         optuna.trial.create_trial(
@@ -139,6 +153,6 @@ def add_finished(study: optuna.Study, record: TrialRecord, space: Mapping[str, D
             params={name: getattr(record.params, name) for name in searched},
             distributions={name: to_distribution(dimension) for name, dimension in searched.items()},
             intermediate_values=steps,
-            user_attrs=told.attributes(record.trial, record.seed, record.origin) | told.totals(record.epochs),
+            user_attrs=told.attributes(record.trial, record.seed, record.origin) | told.totals(epochs) | ({"run": run} if run else {}),
         )
     )

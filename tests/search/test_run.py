@@ -7,10 +7,10 @@ import pytest
 from digit_search.config import load_settings
 from digit_search.errors import SearchError
 from digit_search.history import EventLog, load_history
-from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
+from digit_search.records import EarlierTrial, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder
 from digit_search.search import run
-from digit_search.search.run import SearchControl, end_decided_trials, run_search, search_plan
+from digit_search.search.run import SearchControl, end_decided_trials, rebuild_study, run_search, search_plan, told_of
 
 SETTINGS = load_settings(None, ["search.samples=6", "search.points=[{lr=0.002}]"])
 
@@ -56,6 +56,19 @@ def test_a_trial_whose_last_report_decided_its_end_is_ended_and_not_run_again(fo
     history = end_decided_trials(SETTINGS, load_history(folder.events), EventLog(folder.events))
     assert [record.status for record in history.trials] == ["completed", "stopped", "running"]
     assert [record.status for record in load_history(folder.events).trials] == ["completed", "stopped", "running"]
+
+
+def test_a_study_is_rebuilt_with_the_trials_of_a_warm_start_which_are_no_samples(folder):
+    begin(folder, 0, 7, TrialStatus.COMPLETED)
+    EventLog(folder.events).warm_trial(EarlierTrial("a", TrialRecord(4, TrialStatus.STOPPED, TrialParams(), 4, (metrics(1),))), at=1.0)
+    history = load_history(folder.events)
+    plan = search_plan(SETTINGS, history.trials, len(history.warm))
+    study = rebuild_study(folder, told_of(SETTINGS), plan, history)
+    assert [(trial.user_attrs.get("run"), trial.user_attrs["trial"], trial.state.name) for trial in study.trials] == [
+        ("a", 4, "PRUNED"),
+        (None, 0, "COMPLETE"),
+    ]
+    assert plan.numbers == [1, 2, 3, 4, 5]
 
 
 def search_with(monkeypatch, folder, outcomes):

@@ -182,3 +182,38 @@ def test_a_trial_put_back_from_the_records_is_told_as_it_was_when_it_ran(tmp_pat
     again = open_study(tmp_path / "again.journal", "run", "maximize")
     add_finished(again, record, default_space(), TOLD)
     assert as_told(again.trials[0]) == as_told(made.study().trials[0])
+
+
+def warm_study(folder, told=TOLD):
+    """Three trials of another run, told to a study: complete, stopped, and one that ran for longer than trials do here."""
+    study = open_study(folder / "study.journal", "run", "maximize")
+    for trial, num_epochs in enumerate((9, 3, 12)):
+        epochs = [metrics(step, step / 20) for step in range(1, num_epochs + 1)]
+        record = TrialRecord(trial, TrialStatus.STOPPED, TrialParams(lr=0.001 * (trial + 1)), trial, epochs)
+        add_finished(study, record, default_space(), told, run="other")
+    return study
+
+
+def test_trials_of_another_run_are_told_at_the_length_of_this_runs_trials_and_say_where_they_came_from(tmp_path):
+    told = [(trial.state, trial.value, trial.last_step, trial.user_attrs["run"]) for trial in warm_study(tmp_path).trials]
+    assert told == [
+        (TrialState.COMPLETE, 0.45, 9, "other"),
+        (TrialState.PRUNED, 0.15, 3, "other"),
+        (TrialState.COMPLETE, 0.45, 9, "other"),
+    ]
+
+
+def test_a_warm_start_counts_as_start_up_and_repeats_no_random_draw(tmp_path):
+    def first_rate(name, startup_trials, num_warm):
+        folder = tmp_path / name
+        folder.mkdir()
+        if num_warm:
+            warm_study(folder)
+        plan = SearchPlan(default_space(), TrialParams(), {}, range(20), 0, startup_trials, num_warm)
+        study = open_study(folder / "study.journal", "run", "maximize")
+        searcher = HonestOptunaSearch(study, plan, TOLD, on_suggest=lambda *suggested: None, is_over=lambda: False)
+        return searcher.suggest("t0")["lr"]
+
+    cold, random, modelled = first_rate("cold", 4, 0), first_rate("random", 4, 3), first_rate("modelled", 3, 3)
+    # The same seeds draw differently beside a warm start; with as many warm trials as startup trials TPE's model is asked at once.
+    assert len({cold, random, modelled}) == 3
