@@ -33,11 +33,14 @@ class RunHistory:
     retraining: RetrainRecord | None = None
     """The last one that was finished."""
     phases: Mapping[str, float] = field(default_factory=dict)
-    """Seconds since the Unix epoch at which each phase (`read`, `search`, `retrain`, `predict`, `done`) last began."""
+    """Seconds since the Unix epoch at which each phase (`read`, `search`, `retrain`, `predict`, `done`) last began; `resume` is where a
+    later process took the run up."""
     notes: Sequence[str] = ()
     """What a reader must know: a search cut short, a baseline outside of the space."""
     warm: Sequence[EarlierTrial] = ()
     """Trials of earlier runs that the search was begun with; copied, so that those runs may change or go."""
+    spans: Sequence[tuple[float, float]] = ()
+    """From the first to the last event of each process that worked on the run, in seconds since the Unix epoch; between them it rested."""
 
 
 class EventLog:
@@ -147,6 +150,7 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
     Raises:
         RunFolderError: if an event lacks what its kind needs.
     """
+    events = tuple(events)
     trials: dict[int, TrialRecord] = {}
     rungs: dict[tuple[float, int], RungDecision] = {}
     phases: dict[str, float] = {}
@@ -173,9 +177,23 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
                     retraining = RetrainRecord(**values | {"params": TrialParams(**values["params"]), "epochs": epochs})
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})") from error
-    return RunHistory(
-        tuple(trials[number] for number in sorted(trials)), tuple(rungs.values()), retraining, phases, tuple(notes), tuple(warm)
-    )
+    records = tuple(trials[number] for number in sorted(trials))
+    return RunHistory(records, tuple(rungs.values()), retraining, phases, tuple(notes), tuple(warm), _spans(events))
+
+
+def _spans(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
+    """When processes worked on the run: each wrote a `phase` first."""
+    spans: list[tuple[float, float]] = []
+    earlier: list[str] = []
+    for event in events:
+        name = event["name"] if event["event"] == "phase" else ""
+        # A second `search` without `resume`: older versions wrote none.
+        took_up = name == "resume" or (name == "search" and name in earlier and earlier[-1] != "resume")
+        if not spans or took_up or (earlier[-1:] == ["done"] and name != "done"):
+            spans.append((event["at"], event["at"]))
+        spans[-1] = (spans[-1][0], max(spans[-1][1], event["at"]))
+        earlier += [name] if name else []
+    return tuple(spans)
 
 
 def _trial_of(values: Mapping[str, Any]) -> TrialRecord:

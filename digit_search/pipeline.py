@@ -63,6 +63,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         settings = load_settings(folder.config)
         digits, split = _read(settings, say)
         check_same_run(folder.environment, digits, force=force)
+        EventLog(folder.events).phase("resume", at=time.time())
         say(f"going on with {folder.path}")
         _search_retrain_report(settings, folder, digits, split, interrupts, say)
 
@@ -258,6 +259,7 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
     with Interrupts().caught(), folder.locked():
         digits, split = _read(settings, say)
         check_same_run(folder.environment, digits, force=True)
+        EventLog(folder.events).phase("resume", at=time.time())
         retrained = _retrain(settings, folder, digits, split, record, max_epochs or settings.retrain.max_epochs, say, resume=False)
         write_report(folder)
     say(f"report: {folder.report_html}")

@@ -22,6 +22,7 @@ from digit_search.report.style import THEME
 from digit_search.report.summary import Summary
 from digit_search.report.timeline_plot import timeline
 from digit_search.report.wording import METHODS, state
+from digit_search.report.work_clock import WorkClock
 
 NO_SCORE = "There is nothing to show yet: no trial has a score."
 NO_TRIAL = "No trial has begun."
@@ -98,7 +99,7 @@ def _search_part(run: RunData) -> Html:
         element("div", *(picture(drawn, "") for drawn in history), class_="plots") if history else element("p", NO_SCORE, class_="missing"),
         join(element("h3", "Accuracy along each parameter"), element("p", note, class_="muted"), sliced) if slices else "",
         picture(parallel_coordinates(records, run.rank_by, space), "") if history else "",
-        picture(timeline(records), "No trial tells when it began, so there is no timeline."),
+        picture(timeline(records, WorkClock(run.history.spans)), "No trial tells when it began, so there is no timeline."),
     )
 
 

@@ -1,15 +1,17 @@
 """The numbers that a reader wants first: who won, by how much, at what cost, and what is missing."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from digit_search.errors import TrialError
-from digit_search.records import RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
+from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.commands import repeat_command, submit_command
 from digit_search.report.ranking import best_epoch, ranked, select_best, tied, wilson_interval
 from digit_search.report.run_data import RunData
+from digit_search.report.work_clock import WorkClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,11 @@ class FinalModel:
 
     trial: int
     best_epoch: float
-    num_epochs: int
-    seconds: float
+    num_epochs: float
+    num_reused_epochs: float
+    """The first of them, which the search had trained already: retraining goes on from the trial's checkpoint."""
+    train_seconds: float
+    """Of all its epochs, the reused ones included."""
     val_accuracy: float
     val_loss: float
     val_bounds: tuple[float, float] | None
@@ -52,11 +57,13 @@ class Cost:
     num_epochs: float
     """Of all trials together; parts of an epoch count as such."""
     num_images: int
-    """Training images, repeats counted, the retraining's included."""
+    """Training images, repeats counted, the retraining's own included."""
     trial_seconds: float
     """Of all trials added up: more than the wall time where several ran at a time."""
     wall_seconds: float | None
-    """From the first event to the last, pauses before a resume included."""
+    """From the first event to the last, without the rests between an interruption and a resume; None before the first event."""
+    rest_seconds: float
+    """Those rests."""
     devices: tuple[str, ...]
     nodes: tuple[str, ...]
     num_workers: int | None
@@ -109,7 +116,7 @@ def summarize(run: RunData) -> Summary:
         runner_up=scores[1] if len(scores) > 1 else None,
         tied_trials=tuple(score.trial for score in scores[1:] if score.tied_with_winner),
         num_candidates=len(order),
-        final_model=_final_model(history.retraining) if history.retraining else None,
+        final_model=_final_model(history.retraining, records) if history.retraining else None,
         cost=_cost(run),
         embedded_sample=embedded,
         repeat_command=repeat_command(run.folder),
@@ -153,12 +160,21 @@ def _scores(order: Sequence[TrialRecord], rank_by: str, num_validation: int | No
     ]
 
 
-def _final_model(record: RetrainRecord) -> FinalModel:
+def _reused_epochs(retraining: RetrainRecord, records: Sequence[TrialRecord]) -> list[EpochMetrics]:
+    """The retraining's reports that are the trial's own, handed over with its checkpoint: no clock runs twice alike."""
+    own = next((record.epochs for record in records if record.trial == retraining.trial), ())
+    pairs = zip(retraining.epochs, own, strict=False)
+    return [metrics for metrics, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+
+
+def _final_model(record: RetrainRecord, records: Sequence[TrialRecord]) -> FinalModel:
+    reused = _reused_epochs(record, records)
     return FinalModel(
         trial=record.trial,
         best_epoch=record.best_epoch,
-        num_epochs=len(record.epochs),
-        seconds=record.seconds,
+        num_epochs=record.epochs[-1].epoch if record.epochs else 0,
+        num_reused_epochs=reused[-1].epoch if reused else 0,
+        train_seconds=sum(metrics.seconds for metrics in record.epochs),
         val_accuracy=record.val_accuracy,
         val_loss=record.val_loss,
         val_bounds=_bounds(record.val_accuracy, record.num_validation),
@@ -171,29 +187,25 @@ def _final_model(record: RetrainRecord) -> FinalModel:
 
 
 def _is_finished(phases: dict[str, float]) -> bool:
-    """Whether `done` is what began last: a resumed or retrained run goes through the other phases once more."""
-    return "done" in phases and phases["done"] >= max(phases.values())
+    """Whether `done` is what began last; `resume` alone does not undo it, for a finished run may be retrained."""
+    return "done" in phases and phases["done"] >= max(at for name, at in phases.items() if name != "resume")
 
 
 def _cost(run: RunData) -> Cost:
     records, retraining = run.history.trials, run.history.retraining
     statuses = Counter(record.status for record in records)
-    retrain_images = sum(metrics.images for metrics in retraining.epochs) if retraining else 0
+    retrained = retraining.epochs[len(_reused_epochs(retraining, records)) :] if retraining else ()
     devices = [record.device for record in records] + ([retraining.device] if retraining else [])
     workers = run.environment.get("workers")
+    clock = WorkClock(run.history.spans)
     return Cost(
         trials_by_status={str(status): statuses[status] for status in TrialStatus if statuses[status]},
         num_epochs=sum(record.epochs[-1].epoch for record in records if record.epochs),
-        num_images=sum(record.images for record in records) + retrain_images,
+        num_images=sum(record.images for record in records) + sum(metrics.images for metrics in retrained),
         trial_seconds=sum(record.seconds for record in records),
-        wall_seconds=_wall_seconds(run),
+        wall_seconds=clock.seconds if clock.spans else None,
+        rest_seconds=sum(seconds for _, seconds in clock.rests),
         devices=tuple(sorted(set(filter(None, devices)))),
         nodes=tuple(sorted({record.node for record in records if record.node})),
         num_workers=workers if isinstance(workers, int) else None,
     )
-
-
-def _wall_seconds(run: RunData) -> float | None:
-    moments = [*run.history.phases.values()]
-    moments += [moment for record in run.history.trials for moment in (record.started_at, record.ended_at) if moment > 0]
-    return max(moments) - min(moments) if len(moments) > 1 else None

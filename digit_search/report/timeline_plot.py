@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from digit_search.records import TrialRecord, TrialStatus
-from digit_search.report.formats import one_line, percent, plural
-from digit_search.report.style import FONT_POINTS, GRID, INK, LOOKS, MANY_TRIALS, PAPER, legend_patches
+from digit_search.report.formats import duration, one_line, percent, plural
+from digit_search.report.style import FONT_POINTS, GRID, INK, LOOKS, MANY_TRIALS, MUTED, PAPER, legend_patches
 from digit_search.report.svg import WIDE, Picture, draw, trial_link
+from digit_search.report.work_clock import WorkClock
 
 MAX_LANES = 48
 """More workers than that make no picture; the first are shown."""
@@ -18,7 +19,7 @@ BEHIND = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.2}
 AXIS_POINTS = 560
 """About the width of the axes in points, to know which bars have room for a number."""
 Span = tuple[TrialRecord, float, float]
-"""A trial with its begin and end, in seconds since the Unix epoch."""
+"""A trial with its begin and end, in seconds of the run's work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,10 @@ class Lane:
         return sum(end - begin for _, begin, end in self.trials)
 
 
-def worker_lanes(records: Sequence[TrialRecord], now: float) -> list[Lane]:
-    """Lay the trials out on as few workers a node as were busy at a time, by node.
-
-    Args:
-        now: the end of trials that have none yet, in seconds since the Unix epoch.
-    """
+def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock) -> list[Lane]:
+    """Lay the trials out on as few workers a node as were busy at a time, by node; a trial that has no end yet lasts until the clock's."""
     nodes = {record.node for record in records if record.node}
-    spans = sorted((_span(record, now) for record in records if record.started_at > 0), key=lambda span: (span[1], span[0].trial))
+    spans = sorted((_span(record, clock) for record in records if record.started_at > 0), key=lambda span: (span[1], span[0].trial))
     lanes: dict[str, list[list[Span]]] = defaultdict(list)
     for span in spans:
         # A trial that reported nothing names no node; where there is only one, it ran there.
@@ -55,23 +52,25 @@ def worker_lanes(records: Sequence[TrialRecord], now: float) -> list[Lane]:
     return [Lane(name, tuple(lane)) for name in sorted(lanes) for lane in lanes[name]]
 
 
-def _span(record: TrialRecord, now: float) -> Span:
+def _span(record: TrialRecord, clock: WorkClock) -> Span:
     """When the trial kept a worker busy.
 
     Ray Tune asks for a trial before a worker is free for it, so a trial that reported began its work no earlier than its reported
     seconds before its end.
     """
-    begin = max(record.started_at, record.ended_at - record.seconds) if record.epochs else record.started_at
-    return record, begin, now if record.status is TrialStatus.RUNNING else max(record.ended_at, begin)
+    started, ended = clock.at(record.started_at), clock.at(record.ended_at)
+    begin = max(started, ended - record.seconds) if record.epochs else started
+    return record, begin, clock.seconds if record.status is TrialStatus.RUNNING else max(ended, begin)
 
 
-def timeline(records: Sequence[TrialRecord]) -> Picture | None:
-    """The trials of each worker over time; None where no trial tells when it began."""
-    moments = [moment for record in records for moment in (record.started_at, record.ended_at) if moment > 0]
-    lanes = worker_lanes(records, max(moments, default=0.0))
+def timeline(records: Sequence[TrialRecord], clock: WorkClock) -> Picture | None:
+    """The trials of each worker over the time that the run worked; None where no trial tells when it began."""
+    lanes = worker_lanes(records, clock)
     if not lanes:
         return None
-    begin, end = min(moments), max(moments)
+    begin = min(span[1] for lane in lanes for span in lane.trials)
+    end = max(span[2] for lane in lanes for span in lane.trials)
+    rests = [(moment, seconds) for moment, seconds in clock.rests if begin < moment < end and seconds >= 1]
     busy = sum(lane.busy_seconds for lane in lanes) / max(len(lanes) * (end - begin), 1e-9)
     busy_share = percent(busy, 0)
     shown = lanes[:MAX_LANES]
@@ -85,8 +84,9 @@ def timeline(records: Sequence[TrialRecord]) -> Picture | None:
                 _draw_bar(axes, row, record, span, has_link=len(records) <= MANY_TRIALS)
                 _label_bar(axes, row, record, span, (end - begin) / unit)
         _label_lanes(axes, shown, end - begin)
+        _draw_rests(axes, [((moment - begin) / unit, seconds) for moment, seconds in rests])
         axes.set_xlim(0, max((end - begin) / unit, 1e-9))
-        axes.set_xlabel(f"{name} since the first trial began")
+        axes.set_xlabel(f"{name} of work since the first trial began" if rests else f"{name} since the first trial began")
         legend_patches(axes, [record.status for record in records])
 
     return draw(
@@ -94,10 +94,19 @@ def timeline(records: Sequence[TrialRecord]) -> Picture | None:
         "Timeline of the workers",
         alt=f"Bars of {plural(len(records), 'trial')} on {plural(len(lanes), 'worker')} over time; they were busy {busy_share} of it.",
         caption=f"Each bar is a trial; the empty band behind is idle time. The workers were busy {busy_share} of the time."
+        + (" Vertical lines are rests, which take up no room." if rests else "")
         + (f" The first {MAX_LANES} of {len(lanes)} workers are shown." if len(lanes) > MAX_LANES else ""),
         size=(WIDE[0], 1.3 + 0.34 * len(shown)),
         paint=paint,
     )
+
+
+def _draw_rests(axes: Axes, rests: Sequence[tuple[float, float]]) -> None:
+    """A line where the run was interrupted, with how long it rested; `rests` are places on the axis and seconds."""
+    for place, seconds in rests:
+        axes.axvline(place, color=INK, linewidth=1.4, linestyle=(0, (1, 1.2)), zorder=4)
+        where = {"xy": (place, 1), "xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(f"rest of {duration(seconds)}", xytext=(0, 3), ha="center", fontsize=FONT_POINTS - 0.5, color=MUTED, **where)
 
 
 def _time_unit(seconds: float) -> tuple[float, str]:

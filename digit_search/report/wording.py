@@ -3,7 +3,7 @@
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
 from digit_search.report.run_data import RunData
-from digit_search.report.summary import Score, Summary
+from digit_search.report.summary import FinalModel, Score, Summary
 
 MAX_NAMED = 12
 SAMPLE_NOTICE = (
@@ -93,8 +93,8 @@ def final_model_lines(summary: Summary) -> list[str]:
     if final is None:
         return ["No trial has been retrained yet, so there are neither weights nor a solution.csv."]
     lines = [
-        f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} in {plural(final.num_epochs, 'epoch')} "
-        f"({duration(final.seconds)}); epoch {number(final.best_epoch)} was kept.",
+        f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} for {_epochs(final.num_epochs)} "
+        f"({duration(final.train_seconds)}{_reused(final)}); epoch {number(final.best_epoch)} was kept.",
         f"It reads {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} rightly "
         f"(95\N{NO-BREAK SPACE}% interval {interval(final.val_bounds)}).",
     ]
@@ -108,6 +108,14 @@ def final_model_lines(summary: Summary) -> list[str]:
     return lines
 
 
+def _epochs(epochs: float) -> str:
+    return f"{number(epochs)} {'epoch' if epochs == 1 else 'epochs'}"
+
+
+def _reused(final: FinalModel) -> str:
+    return f", the first {_epochs(final.num_reused_epochs)} taken over from the search" if final.num_reused_epochs else ""
+
+
 def cost_rows(summary: Summary) -> list[tuple[str, str]]:
     """What the run has cost, as pairs of a name and a value."""
     cost = summary.cost
@@ -117,7 +125,7 @@ def cost_rows(summary: Summary) -> list[tuple[str, str]]:
         ("Trials", f"{sum(cost.trials_by_status.values())}{f': {statuses}' if statuses else ''}"),
         ("Epochs", f"{cost.num_epochs:,g}"),
         ("Training images", count(cost.num_images)),
-        ("Wall time", duration(cost.wall_seconds)),
+        ("Wall time", duration(cost.wall_seconds) + (f", after rests of {duration(cost.rest_seconds)}" if cost.rest_seconds >= 1 else "")),
         ("Time of all trials together", duration(cost.trial_seconds)),
         ("Device", (", ".join(one_line(device, 40) for device in cost.devices) or "unknown") + workers),
     ]

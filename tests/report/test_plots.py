@@ -11,8 +11,10 @@ from digit_search.report.parameters import param_scale, shown_params
 from digit_search.report.run_data import load_run_data
 from digit_search.report.search_plots import history_plots, slice_plots
 from digit_search.report.timeline_plot import timeline, worker_lanes
+from digit_search.report.work_clock import WorkClock
 
 SPACE = SearchSettings().space
+CLOCK = WorkClock([(0.0, 1e6)])
 STATUSES = [TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED, TrialStatus.INTERRUPTED, TrialStatus.RUNNING]
 
 
@@ -22,7 +24,7 @@ def all_plots(records, rungs=()):
         *history_plots(records, "val_accuracy"),
         *slice_plots(records, "val_accuracy", SPACE),
         parallel_coordinates(records, "val_accuracy", SPACE),
-        timeline(records),
+        timeline(records, CLOCK),
     ]
 
 
@@ -42,13 +44,13 @@ def test_without_a_score_there_is_nothing_to_draw(make_record):
     records = [make_record(0, [], TrialStatus.RUNNING)]
     assert learning_curves(records, [], "val_accuracy") is None
     assert parallel_coordinates(records, "val_accuracy", SPACE) is None
-    assert timeline(records) is None
+    assert timeline(records, CLOCK) is None
     assert history_plots(records, "val_accuracy") == slice_plots(records, "val_accuracy", SPACE) == retrain_curves(None) == []
 
 
 def test_a_dollar_in_a_hosts_name_starts_no_formula(make_record):
     record = make_record(0, [(0.9, 0.1)], node="$x^{<b>", started_at=5.0, ended_at=30.0)
-    assert "$x^{&lt;b&gt;" in timeline([record]).svg
+    assert "$x^{&lt;b&gt;" in timeline([record], CLOCK).svg
 
 
 def test_rungs_are_named_with_how_many_went_on(make_record):
@@ -60,13 +62,13 @@ def test_rungs_are_named_with_how_many_went_on(make_record):
 def test_the_same_records_give_the_same_picture(make_record):
     records = [make_record(trial, [(0.5, 1.0), (0.9, 0.1)], started_at=5.0, ended_at=30.0) for trial in range(3)]
     assert learning_curves(records, [], "val_accuracy") == learning_curves(records, [], "val_accuracy")
-    assert timeline(records) == timeline(records)
+    assert timeline(records, CLOCK) == timeline(records, CLOCK)
 
 
 def test_trials_that_overlap_need_two_workers_and_others_share_one(make_record):
     spans = [(100.0, 200.0), (150.0, 250.0), (200.0, 300.0)]
     records = [make_record(trial, [], started_at=begin, ended_at=end, node="n") for trial, (begin, end) in enumerate(spans)]
-    lanes = worker_lanes(records, 300.0)
+    lanes = worker_lanes(records, CLOCK)
     assert [[span[0].trial for span in lane.trials] for lane in lanes] == [[0, 2], [1]]
     assert [lane.busy_seconds for lane in lanes] == [200.0, 100.0]
 
@@ -75,15 +77,25 @@ def test_a_trial_suggested_ahead_of_a_free_worker_begins_with_its_work(make_reco
     # Each epoch of these records took 10.5 seconds.
     first = make_record(0, [(0.9, 0.1)] * 2, started_at=100.0, ended_at=121.0, node="n")
     ahead = make_record(1, [(0.9, 0.1)] * 2, started_at=101.0, ended_at=142.0, node="n")
-    (lane,) = worker_lanes([first, ahead], 142.0)
+    (lane,) = worker_lanes([first, ahead], CLOCK)
     assert [begin for _, begin, _ in lane.trials] == [100.0, 121.0]
 
 
 def test_a_running_trial_is_busy_until_now_and_nodes_have_their_own_workers(make_record):
     running = make_record(0, [], TrialStatus.RUNNING, started_at=100.0, node="a")
     other = make_record(1, [], started_at=300.0, ended_at=310.0, node="b")
-    lanes = worker_lanes([running, other], 310.0)
+    lanes = worker_lanes([running, other], WorkClock([(0.0, 310.0)]))
     assert [(lane.node, lane.busy_seconds) for lane in lanes] == [("a", 210.0), ("b", 10.0)]
+
+
+def test_a_rest_before_a_resume_takes_no_time_on_the_timeline(make_record):
+    clock = WorkClock([(100.0, 150.0), (10_100.0, 10_200.0)])
+    # The first was cut off, and went on after the rest; each epoch of these records took 10.5 seconds.
+    across = make_record(0, [(0.9, 0.1)] * 6, started_at=110.0, ended_at=10_120.0, node="n")
+    after = make_record(1, [(0.9, 0.1)], started_at=10_130.0, ended_at=10_150.0, node="n")
+    lanes = worker_lanes([across, after], clock)
+    assert [[span[1:] for span in lane.trials] for lane in lanes] == [[(10.0, 70.0), (89.5, 100.0)]]
+    assert "rest of 2\N{NO-BREAK SPACE}h 46\N{NO-BREAK SPACE}min" in timeline([across, after], clock).svg
 
 
 def test_only_parameters_that_differ_are_shown_beside_the_core_four(make_record):

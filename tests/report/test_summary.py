@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
-from digit_search.history import EventLog
-from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
+from digit_search.history import EventLog, load_history
+from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
-from digit_search.report.wording import against_baseline, against_runner_up, headline, what_was_not_done
+from digit_search.report.wording import against_baseline, against_runner_up, final_model_lines, headline, what_was_not_done
 
 COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED
 
@@ -68,6 +69,41 @@ def test_the_cost_counts_trials_epochs_and_the_retrainings_images(make_run):
     assert cost.trials_by_status == {"completed": 1, "stopped": 1, "failed": 1}
     assert (cost.num_epochs, cost.num_images, cost.num_workers) == (8, 3600 * (8 + 6), 2)
     assert cost.wall_seconds == 9001.0 - 990.0
+
+
+def test_the_wall_time_has_no_rest_before_a_resume(make_run):
+    folder = make_run([COMPLETED])
+    before = summary_of(folder)[1].cost.wall_seconds
+    log = EventLog(folder.events)
+    log.phase("resume", 900_000.0)
+    log.phase("search", 900_001.0)
+    log.phase("retrain", 900_010.0)
+    cost = summary_of(folder)[1].cost
+    assert cost.wall_seconds == before + 10
+    assert cost.rest_seconds == 900_000 - 990 - before
+
+
+def test_epochs_that_a_retraining_took_over_cost_nothing_twice(make_run):
+    folder = make_run([COMPLETED, COMPLETED])
+    history = load_history(folder.events)
+    before = summary_of(folder)[1].cost.num_images
+    own = history.trials[1].epochs
+    more = replace(own[-1], epoch=6, seconds=7.0)
+    record = RetrainRecord(1, history.trials[1].params, 1, (*own, more), 6, 0.95, 0.1, 3600, 400, "cpu", 8.0, 1000)
+    EventLog(folder.events).retrained(record, 9000.0)
+    _, summary = summary_of(folder)
+    assert (summary.final_model.num_epochs, summary.final_model.num_reused_epochs) == (6, 5)
+    assert summary.final_model.train_seconds == 5 * 10.5 + 7.0
+    assert summary.cost.num_images == before + 3600
+    assert "for 6 epochs (1 min 00 s, the first 5 epochs taken over from the search)" in final_model_lines(summary)[1].replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+
+
+def test_a_finished_run_that_is_retrained_stays_finished(make_run):
+    folder = make_run([COMPLETED], finished=True)
+    EventLog(folder.events).phase("resume", 9500.0)
+    assert summary_of(folder)[1].finished
 
 
 def test_a_resumed_run_is_not_finished_though_it_once_was(make_run):
