@@ -48,6 +48,9 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="learn from the finished trials of an earlier run on the same data and space too; repeatable",
     )
+    parser.add_argument(
+        "--confirm", type=int, metavar="K", help="train the K best trials again with fresh seeds; the best mean wins (default 1: off)"
+    )
     parser.add_argument("--address", metavar="ADDR", help="join a running Ray cluster: auto or HOST:PORT")
     parser.add_argument("--no-early-stopping", action="store_true", help="run every trial to the end")
     parser.add_argument("--no-dashboard", action="store_true", help="start Ray without its dashboard")
@@ -77,6 +80,7 @@ def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
         "search.time_budget": arguments.time_budget,
         "seed": arguments.seed,
         "search.warm_start": arguments.warm_start,
+        "retrain.confirm": arguments.confirm,
         "ray.address": arguments.address,
         "search.asha.enabled": False if arguments.no_early_stopping else None,
         "ray.dashboard": False if arguments.no_dashboard else None,

@@ -149,6 +149,10 @@ class RetrainSettings(Settings):
     max_epochs: PositiveInt = 15
     patience: PositiveInt = 10
     """Epochs without a lower validation loss before it stops; the best epoch's weights are kept."""
+    confirm: PositiveInt = 1
+    """So many of the best trials are trained again with fresh seeds, and the best mean wins; 1 is off."""
+    confirm_seeds: PositiveInt = 2
+    """Fresh seeds for each of them."""
 
 
 class ResourceSettings(Settings):

@@ -12,6 +12,7 @@ from typing import Any
 
 from digit_search.errors import RunFolderError
 from digit_search.records import (
+    Confirmation,
     EarlierTrial,
     EpochMetrics,
     RetrainRecord,
@@ -37,6 +38,10 @@ class RunHistory:
     later process took the run up."""
     notes: Sequence[str] = ()
     """What a reader must know: a search cut short, a baseline outside of the space."""
+    confirmations: Sequence[Confirmation] = ()
+    """Fresh trainings of the search's best trials."""
+    confirmed: int | None = None
+    """The trial that won by its fresh trainings; None before, and where `--confirm` is off."""
     warm: Sequence[EarlierTrial] = ()
     """Trials of earlier runs that the search was begun with; copied, so that those runs may change or go."""
     spans: Sequence[tuple[float, float]] = ()
@@ -89,6 +94,13 @@ class EventLog:
 
     def note(self, text: str, at: float) -> None:
         self.append("note", at, text=text)
+
+    def confirmation(self, record: Confirmation, at: float) -> None:
+        self.append("confirmation", at, **asdict(record))
+
+    def confirmed(self, trial: int, at: float) -> None:
+        """The fresh trainings are done, and this trial has the best mean."""
+        self.append("confirmed", at, trial=trial)
 
     def retrained(self, record: RetrainRecord, at: float) -> None:
         self.append("retrained", at, **asdict(record))
@@ -156,7 +168,8 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
     phases: dict[str, float] = {}
     notes: list[str] = []
     warm: list[EarlierTrial] = []
-    retraining = None
+    confirmations: dict[tuple[int, int], Confirmation] = {}
+    retraining = confirmed = None
     for event in events:
         try:
             values = {key: value for key, value in event.items() if key not in ("event", "at")}
@@ -168,17 +181,30 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
                         rungs[decision.rung_epochs, decision.trial] = decision
                 case "warm_trial":
                     warm.append(EarlierTrial(str(event["run"]), _trial_of(event["record"])))
+                case "confirmation":
+                    confirmation = Confirmation(**values | {"epochs": _epochs_of(values)})
+                    confirmations[confirmation.trial, confirmation.seed] = confirmation
+                case "confirmed":
+                    confirmed = int(event["trial"])
                 case "phase":
                     phases[str(event["name"])] = event["at"]
                 case "note" if event["text"] not in notes:
                     notes.append(str(event["text"]))
                 case "retrained":
-                    epochs = tuple(EpochMetrics(**metrics) for metrics in values.pop("epochs"))
-                    retraining = RetrainRecord(**values | {"params": TrialParams(**values["params"]), "epochs": epochs})
+                    retraining = RetrainRecord(**values | {"params": TrialParams(**values["params"]), "epochs": _epochs_of(values)})
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})") from error
-    records = tuple(trials[number] for number in sorted(trials))
-    return RunHistory(records, tuple(rungs.values()), retraining, phases, tuple(notes), tuple(warm), _spans(events))
+    return RunHistory(
+        trials=tuple(trials[number] for number in sorted(trials)),
+        rungs=tuple(rungs.values()),
+        retraining=retraining,
+        phases=phases,
+        notes=tuple(notes),
+        confirmations=tuple(confirmations.values()),
+        confirmed=confirmed,
+        warm=tuple(warm),
+        spans=_spans(events),
+    )
 
 
 def _spans(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
@@ -196,13 +222,17 @@ def _spans(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ..
     return tuple(spans)
 
 
+def _epochs_of(values: Mapping[str, Any]) -> tuple[EpochMetrics, ...]:
+    return tuple(EpochMetrics(**metrics) for metrics in values["epochs"])
+
+
 def _trial_of(values: Mapping[str, Any]) -> TrialRecord:
     """A whole trial as `warm_trial` writes it."""
     read = {
         "status": TrialStatus(values["status"]),
         "origin": TrialOrigin(values["origin"]),
         "params": TrialParams(**values["params"]),
-        "epochs": tuple(EpochMetrics(**metrics) for metrics in values["epochs"]),
+        "epochs": _epochs_of(values),
     }
     return TrialRecord(**{**values, **read})
 

@@ -17,7 +17,7 @@ from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord, TrialStatus
 from digit_search.report.build import write_report, write_tables
-from digit_search.report.ranking import ranked, select_best, wilson_interval
+from digit_search.report.ranking import accuracy_text, ranked, select_best
 from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
 from digit_search.warm_start import load_warm_start
 
@@ -83,8 +83,12 @@ def _search_retrain_report(
         write_tables(folder)
         records = load_history(folder.events).trials
         best = select_best(records, settings.search.rank_by)
-        _keep_checkpoints(folder, records, {best.trial})
-        _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
+        if settings.retrain.confirm > 1:
+            _keep_checkpoints(folder, records, ())
+            _confirm(settings, folder, digits, split, say)
+        else:
+            _keep_checkpoints(folder, records, {best.trial})
+            _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
         _keep_checkpoints(folder, records, ())
         write_report(folder)
         events.phase("done", at=time.time())
@@ -183,6 +187,10 @@ def _announce(settings: RunSettings, say: Say) -> None:
     about, most = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
     stops = f"the worse stopped after epoch {', '.join(rungs)}" if rungs else "none stopped early"
     say(f"search: {search.samples} trials of up to {search.asha.max_epochs} epochs, {stops}: about {about:.0f} epochs, at most {most:.0f}")
+    if settings.retrain.confirm > 1:
+        retrain = settings.retrain
+        most = retrain.confirm * retrain.confirm_seeds * retrain.max_epochs
+        say(f"then the {retrain.confirm} best are trained again with {retrain.confirm_seeds} fresh seeds each: at most {most} epochs more")
 
 
 def _after_trial(settings: RunSettings, folder: RunFolder) -> Callable[[int], None]:
@@ -224,16 +232,22 @@ def _retrain(
     retrained = retrain_and_predict(settings, folder, digits, split, record, max_epochs, resume=resume)
     EventLog(folder.events).retrained(retrained, at=time.time())
     delete_checkpoints(folder.retraining)
-    validated = _with_interval(retrained.val_accuracy, retrained.num_validation)
-    say(f"weights of epoch {retrained.best_epoch:g}: validation accuracy {validated}; {folder.weights}, {folder.solution}")
-    if retrained.test_accuracy is not None:
-        say(f"solution.csv against its known answers: accuracy {_with_interval(retrained.test_accuracy, retrained.num_test)}")
+    _tell_final_model(folder, retrained, say)
     return retrained
 
 
-def _with_interval(accuracy: float, num_digits: int) -> str:
-    low, high = wilson_interval(accuracy, num_digits)
-    return f"{accuracy:.4f} on {num_digits:,} digits (95 % interval {low:.3f} to {high:.3f})"
+def _confirm(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, say: Say) -> None:
+    """Train the best trials again with fresh seeds; hand over the weights of the one with the best mean."""
+    from digit_search.confirming import confirm_best
+
+    _tell_final_model(folder, confirm_best(settings, folder, digits, split, say), say)
+
+
+def _tell_final_model(folder: RunFolder, retrained: RetrainRecord, say: Say) -> None:
+    validated = accuracy_text(retrained.val_accuracy, retrained.num_validation)
+    say(f"weights of epoch {retrained.best_epoch:g}: validation accuracy {validated}; {folder.weights}, {folder.solution}")
+    if retrained.test_accuracy is not None:
+        say(f"solution.csv against its known answers: accuracy {accuracy_text(retrained.test_accuracy, retrained.num_test)}")
 
 
 def _core(record: TrialRecord) -> dict[str, float]:
@@ -248,7 +262,9 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
         UserError: if there is no such trial, or the data are not the run's any more.
     """
     settings = load_settings(folder.config)
-    records = load_history(folder.events).trials
+    history = load_history(folder.events)
+    records = history.trials
+    trial = history.confirmed if trial is None else trial
     if trial is None:
         record = select_best(records, settings.search.rank_by)
     else:

@@ -130,6 +130,21 @@ class RungDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """One of a search's best trials, trained once more with a fresh seed (`--confirm`)."""
+
+    trial: int
+    seed: int
+    epochs: Sequence[EpochMetrics]
+    best_epoch: float
+    """Of the lowest validation loss, whose weights a training keeps."""
+    val_accuracy: float
+    val_loss: float
+    device: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RetrainRecord:
     """The final training of the winner: its curve, and what the restored best weights are worth."""
 

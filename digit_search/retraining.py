@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.data.table import label_view, pixel_view
-from digit_search.records import EpochMetrics, RetrainRecord, TrialRecord
+from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialParams, TrialRecord
 from digit_search.run_folder import RunFolder, delete_checkpoints, write_whole
 from digit_search.training.batches import place_digits
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
@@ -41,58 +41,102 @@ def retrain_and_predict(
         TrialError: if the training diverges.
     """
     started_at = time.monotonic()
-    training = settings.training
-    plan = plan_device("cpu" if record.device == "cpu" else best_visible_device(), training.precision)
-    if plan.device.type == "cpu":
-        torch.set_num_threads(settings.resources.cpus_per_trial)
+    plan = final_device(settings, record)
     if not resume:
         delete_checkpoints(folder.retraining)
-    setup = make_setup(
-        digits.train,
-        split,
-        plan,
-        ema_half_life_epochs=training.ema_half_life_epochs,
-        reports_per_epoch=settings.search.reports_per_epoch,
-        compile=training.compile,
-    )
-    trainer = Trainer(setup, record.params, record.seed)
-    best, curve = _train(trainer, folder, record, max_epochs, settings.retrain.patience, settings.search.reports_per_epoch)
-    save_weights(trainer.model, folder.weights)
-    write_validation(folder.validation, trainer.model, digits.train, split, plan, training.inference_batch_size)
-    predicted = predict_table(trainer.model, digits.test, plan, training.inference_batch_size)
-    write_whole(folder.solution, solution_csv(predicted))
-    return RetrainRecord(
+    trainer = final_trainer(settings, digits, split, plan, record.params, record.seed)
+    state = _usable_checkpoint(folder, record, max_epochs * settings.search.reports_per_epoch, settings.retrain.patience)
+    best, curve = train_to_the_end(trainer, folder.retraining, state, record.epochs, max_epochs, settings.retrain.patience)
+    training = Confirmation(
         trial=record.trial,
-        params=record.params,
         seed=record.seed,
         epochs=tuple(curve),
         best_epoch=best.metrics.epoch,
         val_accuracy=best.metrics.scored_accuracy,
         val_loss=best.metrics.scored_loss,
-        num_train=len(split.train),
-        num_validation=len(split.validation),
         device=describe_device(plan.device),
         seconds=round(time.monotonic() - started_at, 3),
+    )
+    return hand_over(settings, folder, digits, split, plan, trainer.model, record.params, training)
+
+
+def final_device(settings: RunSettings, record: TrialRecord) -> DevicePlan:
+    """Where a trial's final training runs: on the CPU if the trial did, so that it can repeat it; else on the fastest device here."""
+    plan = plan_device("cpu" if record.device == "cpu" else best_visible_device(), settings.training.precision)
+    if plan.device.type == "cpu":
+        torch.set_num_threads(settings.resources.cpus_per_trial)
+    return plan
+
+
+def final_trainer(settings: RunSettings, digits: Digits, split: RowSplit, plan: DevicePlan, params: TrialParams, seed: int) -> Trainer:
+    """A fresh training with a trial's parameters, set up as the search's trials are."""
+    setup = make_setup(
+        digits.train,
+        split,
+        plan,
+        ema_half_life_epochs=settings.training.ema_half_life_epochs,
+        reports_per_epoch=settings.search.reports_per_epoch,
+        compile=settings.training.compile,
+    )
+    return Trainer(setup, params, seed)
+
+
+def hand_over(
+    settings: RunSettings,
+    folder: RunFolder,
+    digits: Digits,
+    split: RowSplit,
+    plan: DevicePlan,
+    model: nn.Module,
+    params: TrialParams,
+    training: Confirmation,
+) -> RetrainRecord:
+    """Write the model's weights, its predictions of the validation digits and solution.csv; return what the model is worth."""
+    batch_size = settings.training.inference_batch_size
+    save_weights(model, folder.weights)
+    write_validation(folder.validation, model, digits.train, split, plan, batch_size)
+    predicted = predict_table(model, digits.test, plan, batch_size)
+    write_whole(folder.solution, solution_csv(predicted))
+    return RetrainRecord(
+        trial=training.trial,
+        params=params,
+        seed=training.seed,
+        epochs=training.epochs,
+        best_epoch=training.best_epoch,
+        val_accuracy=training.val_accuracy,
+        val_loss=training.val_loss,
+        num_train=len(split.train),
+        num_validation=len(split.validation),
+        device=training.device,
+        seconds=training.seconds,
         num_test=len(predicted),
         test_accuracy=None if digits.answers is None else float(np.mean(predicted == digits.answers)),
     )
 
 
-def _train(
-    trainer: Trainer, folder: RunFolder, record: TrialRecord, max_epochs: int, patience: int, reports_per_epoch: int
+def train_to_the_end(
+    trainer: Trainer, checkpoints: Path, state: dict[str, Any] | None, earlier: Sequence[EpochMetrics], max_epochs: int, patience: int
 ) -> tuple[BestEpoch, list[EpochMetrics]]:
-    """Train to the end, from a checkpoint where one fits; return the best epoch and the whole curve."""
+    """Train with early stopping; return the best epoch, whose weights the model then has, and the whole curve.
+
+    Args:
+        trainer: fresh.
+        checkpoints: the folder to keep them in.
+        state: the checkpoint to go on from; None to begin at the beginning.
+        earlier: the curve up to that checkpoint, where it does not hold the curve itself.
+        max_epochs: of the whole training.
+        patience: in epochs.
+    """
     best, curve = None, []
-    state = _usable_checkpoint(folder, record, max_epochs * reports_per_epoch, patience)
     if state is not None:
         _, best = restore(trainer, state)
-        curve = [EpochMetrics(**metrics) for metrics in state.get("curve", [])] or list(record.epochs[: state["reports"]])
+        curve = [EpochMetrics(**metrics) for metrics in state.get("curve", [])] or list(earlier[: state["reports"]])
 
     def save(metrics: EpochMetrics, best: BestEpoch) -> None:
         state = checkpoint_state(trainer, metrics, best)
         # The report that this checkpoint is written before joins the curve right after.
         state["curve"] = [asdict(metrics) for metrics in (*curve, metrics)]
-        save_checkpoint(folder.retraining, state["reports"], state)
+        save_checkpoint(checkpoints, state["reports"], state)
 
     if not should_stop(curve, patience):
         best = _fit_with_bar(trainer, max_epochs, patience, curve, best, save)

@@ -137,6 +137,14 @@ class RunFolder:
         """Where the retraining keeps its checkpoints while it goes on."""
         return self.path / "retraining"
 
+    def confirming(self, trial: int, seed: int) -> Path:
+        """Where a fresh training of one of the best trials keeps its checkpoints while it goes on."""
+        return self.retraining / f"{trial_name(trial)}_{seed}"
+
+    def confirmed_weights(self, trial: int, seed: int) -> Path:
+        """The weights of such a training, kept until one of them is chosen."""
+        return self.retraining / f"{trial_name(trial)}_{seed}.pt"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only process that works on this run. The system drops the lock with the process, however that ends.

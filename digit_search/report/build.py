@@ -30,7 +30,7 @@ def write_report(folder: RunFolder) -> None:
 
     run = load_run_data(folder)
     write_tables(folder)
-    write_best_toml(folder.best, folder.name, run.history.trials, run.rank_by, run.num_validation)
+    write_best_toml(folder.best, folder.name, run.history, run.rank_by, run.num_validation)
     summary = summarize(run)
     write_whole(folder.report_md, build_markdown(run, summary))
     write_whole(folder.report_html, build_page(run, summary))

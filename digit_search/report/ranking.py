@@ -1,10 +1,12 @@
 """Which trial is the best, and what its lead is worth: pure functions over the records of a run."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from digit_search.errors import TrialError
-from digit_search.records import EpochMetrics, TrialRecord, TrialStatus
+from digit_search.records import Confirmation, EpochMetrics, TrialRecord, TrialStatus
 
 Z_95 = 1.959963984540054
 """The standard normal quantile that leaves 2.5 % on either side."""
@@ -61,6 +63,52 @@ def select_best(records: Sequence[TrialRecord], rank_by: str = "val_accuracy") -
     return candidates[0]
 
 
+def winner_first(order: Sequence[TrialRecord], confirmed: int | None) -> list[TrialRecord]:
+    """The ranked trials with the one that fresh trainings confirmed, if any, at the front."""
+    return sorted(order, key=lambda record: record.trial != confirmed)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedScore:
+    """What a trial reached in its fresh trainings, one accuracy a seed, and on average."""
+
+    trial: int
+    accuracies: tuple[float, ...]
+    mean_accuracy: float
+    mean_loss: float
+
+
+def confirmed_scores(confirmations: Sequence[Confirmation], rank_by: str = "val_accuracy") -> list[ConfirmedScore]:
+    """Return the mean of each trial's fresh trainings, best first; ties go by the other metric, then to the lower trial number.
+
+    The search's own scores stay out of it: being among the best of many, they are partly luck. So do trials with fewer trainings than
+    the others: one of theirs diverged.
+    """
+    scores = []
+    counts = Counter(confirmation.trial for confirmation in confirmations)
+    for trial in (trial for trial, count in counts.items() if count == max(counts.values())):
+        mine = [confirmation for confirmation in confirmations if confirmation.trial == trial]
+        accuracies = tuple(confirmation.val_accuracy for confirmation in mine)
+        loss = math.fsum(confirmation.val_loss for confirmation in mine) / len(mine)
+        scores.append(ConfirmedScore(trial, accuracies, math.fsum(accuracies) / len(mine), loss))
+
+    def order(score: ConfirmedScore) -> tuple[float, float, int]:
+        by_accuracy, by_loss = -score.mean_accuracy, score.mean_loss
+        return (*((by_loss, by_accuracy) if rank_by == "val_loss" else (by_accuracy, by_loss)), score.trial)
+
+    return sorted(scores, key=order)
+
+
+def best_confirmation(confirmations: Sequence[Confirmation], trial: int, rank_by: str = "val_accuracy") -> Confirmation:
+    """The trial's fresh training whose weights are handed over: the best by the metric that trials are ranked by."""
+
+    def order(confirmation: Confirmation) -> tuple[float, float, int]:
+        by_accuracy, by_loss = -confirmation.val_accuracy, confirmation.val_loss
+        return (*((by_loss, by_accuracy) if rank_by == "val_loss" else (by_accuracy, by_loss)), confirmation.seed)
+
+    return min((confirmation for confirmation in confirmations if confirmation.trial == trial), key=order)
+
+
 def _why_none(records: Sequence[TrialRecord]) -> str:
     if not records:
         return "no trial has begun, so none can be chosen"
@@ -86,6 +134,12 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     centre = (accuracy + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
     half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(accuracy * (1 - accuracy) / n + Z_95**2 / (4 * n * n))
     return max(0.0, min(accuracy, centre - half)), min(1.0, max(accuracy, centre + half))
+
+
+def accuracy_text(accuracy: float, n: int) -> str:
+    """An accuracy as it is printed: with the digits that it was measured on, and what chance leaves open."""
+    low, high = wilson_interval(accuracy, n)
+    return f"{accuracy:.4f} on {n:,} digits (95 % interval {low:.3f} to {high:.3f})"
 
 
 def tied(accuracy: float, other: float, n: int) -> bool:

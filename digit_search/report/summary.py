@@ -9,7 +9,16 @@ from typing import Any
 from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.commands import repeat_command, submit_command
-from digit_search.report.ranking import best_epoch, ranked, select_best, tied, wilson_interval
+from digit_search.report.ranking import (
+    ConfirmedScore,
+    best_epoch,
+    confirmed_scores,
+    ranked,
+    select_best,
+    tied,
+    wilson_interval,
+    winner_first,
+)
 from digit_search.report.run_data import RunData
 from digit_search.report.work_clock import WorkClock
 
@@ -85,6 +94,8 @@ class Summary:
     tied_trials: tuple[int, ...]
     """Other trials, best first, whose accuracy differs from the winner's by no more than chance."""
     num_candidates: int
+    confirmed: tuple[ConfirmedScore, ...]
+    """The best trials' fresh trainings, the winner's first; empty where they are off or not finished."""
     final_model: FinalModel | None
     cost: Cost
     embedded_sample: bool | None
@@ -101,7 +112,7 @@ class Summary:
 def summarize(run: RunData) -> Summary:
     """Condense a run to the first screen of its report."""
     records, history = run.history.trials, run.history
-    order = ranked(records, run.rank_by)
+    order = winner_first(ranked(records, run.rank_by), history.confirmed)
     scores = _scores(order, run.rank_by, run.num_validation)
     baselines = [score for record, score in zip(order, scores, strict=True) if record.origin is TrialOrigin.BASELINE]
     embedded = uses_embedded_sample(run)
@@ -116,6 +127,7 @@ def summarize(run: RunData) -> Summary:
         runner_up=scores[1] if len(scores) > 1 else None,
         tied_trials=tuple(score.trial for score in scores[1:] if score.tied_with_winner),
         num_candidates=len(order),
+        confirmed=tuple(confirmed_scores(history.confirmations, run.rank_by)) if history.confirmed is not None else (),
         final_model=_final_model(history.retraining, records) if history.retraining else None,
         cost=_cost(run),
         embedded_sample=embedded,
@@ -192,9 +204,12 @@ def _is_finished(phases: dict[str, float]) -> bool:
 
 
 def _cost(run: RunData) -> Cost:
-    records, retraining = run.history.trials, run.history.retraining
+    records, retraining, confirmations = run.history.trials, run.history.retraining, run.history.confirmations
     statuses = Counter(record.status for record in records)
     retrained = retraining.epochs[len(_reused_epochs(retraining, records)) :] if retraining else ()
+    # The final model may be one of the fresh trainings.
+    fresh = [record for record in confirmations if not retraining or record.seed != retraining.seed]
+    retrained = (*retrained, *(metrics for record in fresh for metrics in record.epochs))
     devices = [record.device for record in records] + ([retraining.device] if retraining else [])
     workers = run.environment.get("workers")
     clock = WorkClock(run.history.spans)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from digit_search.errors import TrialError
+from digit_search.history import RunHistory
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
 from digit_search.report.formats import clean_text
-from digit_search.report.ranking import best_epoch, ranked, wilson_interval
+from digit_search.report.ranking import best_epoch, confirmed_scores, ranked, wilson_interval, winner_first
 from digit_search.run_folder import write_whole
 
 TRIAL_COLUMNS = (
@@ -124,13 +125,13 @@ def _toml_table(name: str, values: dict[str, Cell]) -> str:
     return "\n".join([f"[{name}]", *lines]) + "\n"
 
 
-def write_best_toml(path: Path, run: str, records: Sequence[TrialRecord], rank_by: str, num_validation: int | None) -> None:
+def write_best_toml(path: Path, run: str, history: RunHistory, rank_by: str, num_validation: int | None) -> None:
     """Write the winner's hyperparameters and where they came from; nothing where no trial can be chosen yet.
 
     Args:
         num_validation: the digits that its accuracy was measured on, for the interval; None where unknown.
     """
-    candidates = ranked(records, rank_by)
+    candidates = winner_first(ranked(history.trials, rank_by), history.confirmed)
     if not candidates:
         return
     winner = candidates[0]
@@ -149,5 +150,8 @@ def write_best_toml(path: Path, run: str, records: Sequence[TrialRecord], rank_b
     if num_validation:
         low, high = wilson_interval(best.scored_accuracy, num_validation)
         origin |= {"num_validation": num_validation, "val_accuracy_low": low, "val_accuracy_high": high}
+    if winner.trial == history.confirmed:
+        score = next(score for score in confirmed_scores(history.confirmations) if score.trial == winner.trial)
+        origin |= {"num_confirmations": len(score.accuracies), "confirmed_val_accuracy": score.mean_accuracy}
     params: dict[str, Cell] = {param: getattr(winner.params, param) for param in PARAM_NAMES}
     write_whole(path, _toml_table("params", params) + "\n" + _toml_table("source", origin))

@@ -2,6 +2,7 @@
 
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
+from digit_search.report.ranking import tied, wilson_interval
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import FinalModel, Score, Summary
 
@@ -31,6 +32,12 @@ def headline(summary: Summary) -> str:
     digits = f" of {plural(summary.num_validation, 'validation digit')}" if summary.num_validation else " of the validation digits"
     bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(winner.bounds)})" if winner.bounds else ""
     by = "accuracy" if summary.rank_by == "val_accuracy" else "loss"
+    if summary.confirmed:
+        return (
+            f"Trial {winner.trial} has the best mean validation {by} of the {len(summary.confirmed)} best of "
+            f"{plural(summary.num_candidates, 'trial')}, each trained again with fresh seeds. In the search it read "
+            f"{percent(winner.accuracy)}{digits} rightly{bounds}."
+        )
     return (
         f"Trial {winner.trial} has the best validation {by} of {plural(summary.num_candidates, 'trial')}: "
         f"it reads {percent(winner.accuracy)}{digits} rightly{bounds}."
@@ -87,12 +94,29 @@ def _trials(numbers: list[int]) -> str:
     return f"{'trial' if len(numbers) == 1 else 'trials'} {named}{more}"
 
 
+def confirmation_lines(summary: Summary) -> list[str]:
+    """What the fresh trainings of the best trials gave, and whether they tell them apart; empty where there are none."""
+    if not summary.confirmed:
+        return []
+    n, best = summary.num_validation, summary.confirmed[0]
+    lines = []
+    for score in summary.confirmed:
+        bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(wilson_interval(score.mean_accuracy, n))})" if n else ""
+        each = ", ".join(percent(accuracy) for accuracy in score.accuracies)
+        lines.append(f"Trial {score.trial}, trained again with fresh seeds: {percent(score.mean_accuracy)} on average{bounds}; {each}.")
+    level = [score.trial for score in summary.confirmed[1:] if n and tied(score.mean_accuracy, best.mean_accuracy, n)]
+    if level:
+        lines.append(f"On {plural(n or 0, 'digit')} trial {best.trial} is tied with {_trials(level)}: the difference is within the noise.")
+    return lines
+
+
 def final_model_lines(summary: Summary) -> list[str]:
     """What the retrained model is worth; what is missing where it was not retrained."""
     final = summary.final_model
     if final is None:
         return ["No trial has been retrained yet, so there are neither weights nor a solution.csv."]
     lines = [
+        *confirmation_lines(summary),
         f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} for {_epochs(final.num_epochs)} "
         f"({duration(final.train_seconds)}{_reused(final)}); epoch {number(final.best_epoch)} was kept.",
         f"It reads {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} rightly "
