@@ -156,11 +156,12 @@ def _search(
     # Ray and its friends take seconds to import, so bad data or settings are told before.
     import ray
 
+    from digit_search.search.board import job_metadata
     from digit_search.search.cluster import mps_here, plan_workers, running_ray, send_chatter_to
     from digit_search.search.run import SearchControl, deadline_of, run_search
 
     send_chatter_to(folder.log)
-    with running_ray(settings.ray) as dashboard:
+    with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
         interrupts.catch_again()
         resources = ray.cluster_resources()
         plan = plan_workers(settings.resources, resources, has_mps=mps_here())

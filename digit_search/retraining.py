@@ -169,7 +169,12 @@ def _fit_with_bar(
 ) -> BestEpoch:
     quiet = not sys.stderr.isatty()
     with tqdm(
-        total=max_epochs, initial=trainer.epoch, desc="retraining", unit="epoch", file=sys.stderr, disable=quiet, dynamic_ncols=True
+        total=max_epochs,
+        initial=trainer.epoch,
+        file=sys.stderr,
+        disable=quiet,
+        dynamic_ncols=True,
+        bar_format="retraining {n:g}/{total} epochs |{bar}| {remaining} left{postfix}",
     ) as bar:
 
         def report(metrics: EpochMetrics) -> None:

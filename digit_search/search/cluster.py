@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import ray
+from ray.job_config import JobConfig
 
 from digit_search.config import RaySettings, ResourceSettings
 from digit_search.errors import ResourceError
@@ -142,8 +143,10 @@ def _start_options(settings: RaySettings) -> dict[str, Any]:
 
 
 @contextmanager
-def running_ray(settings: RaySettings) -> Iterator[str]:
+def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> Iterator[str]:
     """Start or join Ray; yield the dashboard's address, or "" without one. Whatever was started is stopped at the end.
+
+    `job` is what the dashboard tells of us.
 
     Raises:
         ResourceError: if Ray does not come up in time, or the cluster cannot be joined.
@@ -152,7 +155,7 @@ def running_ray(settings: RaySettings) -> Iterator[str]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         with _bounded(settings.start_timeout_seconds):
-            context = ray.init(**_start_options(settings))
+            context = ray.init(**_start_options(settings), job_config=JobConfig(metadata=dict(job or {})))
     except (ConnectionError, RuntimeError, ValueError) as error:
         ray.shutdown()
         where = f"the cluster at {settings.address}" if settings.address else "Ray on this machine"

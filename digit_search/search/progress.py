@@ -2,93 +2,96 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TextIO
 
 from tqdm import tqdm
 
-from digit_search.records import EpochMetrics, TrialRecord, TrialStatus
+from digit_search.records import EpochMetrics, TrialStatus
+from digit_search.search.standing import Display, Standing, after_epochs
+
+WIDE_COLUMNS = 100
+"""From here on there is room for the time that has passed."""
+REFRESH_EVERY_SECONDS = 1.0
+STATUS_EVERY_SECONDS = 60.0
+"""Off a terminal, a line says how the search stands when no trial has ended for so long."""
 
 
-class SearchProgress:
-    """Counts trials as they end and shows the best so far."""
+class SearchProgress(Display):
+    """Says at any time how many trials are done, the best so far, what runs, what was stopped, and the time left."""
 
-    def __init__(self, num_samples: int, rank_by: str, earlier: Sequence[TrialRecord] = (), stream: TextIO | None = None) -> None:
-        """`earlier` are the trials of a process before this one; those that ended count."""
+    def __init__(self, standing: Standing, seconds_left: Callable[[Standing], float | None], stream: TextIO | None = None) -> None:
+        """`seconds_left` may know nothing yet."""
         self._stream = stream or sys.stderr
-        self._num_samples = num_samples
-        self._rank_by = rank_by
-        self._last: dict[int, EpochMetrics] = {}
-        self._best: tuple[float, float, int] | None = None
-        self._counts = dict.fromkeys(TrialStatus, 0)
-        self._running = 0
-        self._started_at = time.monotonic()
+        self._seconds_left = seconds_left
+        self._left: float | None = None
+        self._left_at = self._shown_at = self._line_at = time.monotonic()
         self._bar = tqdm(
-            total=num_samples,
-            desc="trials",
+            total=standing.num_samples,
+            initial=standing.done,
             unit="trial",
             file=self._stream,
             disable=not self._stream.isatty(),
             dynamic_ncols=True,
-            bar_format="{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}",
+            bar_format="{desc}",
         )
-        self._recall(earlier)
+        self._estimate(standing)
+        self._show(standing)
 
-    def _recall(self, earlier: Sequence[TrialRecord]) -> None:
-        for record in earlier:
-            for metrics in record.epochs:
-                self.report(record.trial, metrics)
-            if record.status not in (TrialStatus.INTERRUPTED, TrialStatus.RUNNING):
-                self._counts[record.status] += 1
-        self._done_before = sum(self._counts.values())
-        self._bar.update(self._done_before)
+    def reported(self, trial: int, metrics: EpochMetrics, standing: Standing, *, is_best: bool) -> None:
+        self._estimate(standing)
+        self._show(standing)
 
-    def report(self, trial: int, metrics: EpochMetrics) -> None:
-        """Take in a trial's report."""
-        self._last[trial] = metrics
-        loss, accuracy = metrics.scored_loss, metrics.scored_accuracy
-        key = (loss, -accuracy, trial) if self._rank_by == "val_loss" else (-accuracy, loss, trial)
-        if self._best is None or key < self._best:
-            self._best = key
-            self._best_text = f"best {accuracy:.4f} (trial {trial})"
-        self._show()
-
-    def show_running(self, running: int) -> None:
-        """Take in how many trials run now."""
-        if running != self._running:
-            self._running = running
-            self._show()
-
-    def ended(self, trial: int, status: TrialStatus, error: str) -> None:
-        """Take in a trial's end and print its line."""
-        self._counts[status] += 1
-        metrics = self._last.get(trial)
+    def ended(self, trial: int, status: TrialStatus, error: str, standing: Standing) -> None:
+        self._estimate(standing)
+        metrics = standing.last.get(trial)
         text = f"trial {trial:>3} {status}"
         if metrics:
-            text += f" after {metrics.epoch:g} epochs: validation accuracy {metrics.scored_accuracy:.4f}, loss {metrics.scored_loss:.4f}"
+            text += f" {after_epochs(metrics)}: validation accuracy {metrics.scored_accuracy:.4f}, loss {metrics.scored_loss:.4f}"
         if error:
             text += f": {error}"
-        self._line(text + f"  [{sum(self._counts.values())}/{self._num_samples}, {self._left()}]")
-        self._bar.update(1)
-        self._show()
-
-    def _left(self) -> str:
-        done = sum(self._counts.values())
-        seconds = (time.monotonic() - self._started_at) / (done - self._done_before) * (self._num_samples - done)
-        return f"about {tqdm.format_interval(seconds)} left"
-
-    def _line(self, text: str) -> None:
         if self._bar.disable:
-            print(text, file=self._stream, flush=True)
+            self._line(f"{text}  [{standing.done}/{standing.num_samples}, {self._status(standing)}]")
         else:
             self._bar.write(text, file=self._stream)
+        self._show(standing)
 
-    def _show(self) -> None:
-        if self._bar.disable or self._best is None:
+    def tick(self, standing: Standing) -> None:
+        now = time.monotonic()
+        if self._bar.disable and now - self._line_at >= STATUS_EVERY_SECONDS:
+            self._line(f"{standing.done}/{standing.num_samples} trials done, {self._status(standing)}")
+        elif now - self._shown_at >= REFRESH_EVERY_SECONDS:
+            self._show(standing)
+
+    def _estimate(self, standing: Standing) -> None:
+        self._left, self._left_at = self._seconds_left(standing), time.monotonic()
+
+    def _status(self, standing: Standing) -> str:
+        """Time left first: where a line is too long, its end is cut off."""
+        parts = [self._time_left()] if standing.done < standing.num_samples else []
+        parts += [str(standing.best)] if standing.best else []
+        parts += [f"{len(standing.running)} running", f"{standing.counts[TrialStatus.STOPPED]} stopped"]
+        failed = standing.counts[TrialStatus.FAILED]
+        return ", ".join(parts + ([f"{failed} failed"] if failed else []))
+
+    def _time_left(self) -> str:
+        if self._left is None:
+            return "time left unknown"
+        return f"{tqdm.format_interval(max(self._left - (time.monotonic() - self._left_at), 0))} left"
+
+    def _line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+        self._line_at = time.monotonic()
+
+    def _show(self, standing: Standing) -> None:
+        self._shown_at = time.monotonic()
+        if self._bar.disable:
             return
-        stopped, failed = self._counts[TrialStatus.STOPPED], self._counts[TrialStatus.FAILED]
-        text = f"{self._best_text}, {self._running} running, {stopped} stopped"
-        self._bar.set_postfix_str(text + (f", {failed} failed" if failed else ""))
+        bar = self._bar
+        is_wide = (bar.format_dict["ncols"] or 0) >= WIDE_COLUMNS
+        bar.n = standing.done
+        bar.bar_format = "{n_fmt}/{total_fmt} |{bar}| " + ("{elapsed} gone, " if is_wide else "") + self._status(standing)
+        bar.refresh()
 
     def close(self) -> None:
         """Leave the terminal as a finished bar does."""

@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 
 from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, RungDecision, TrialStatus
-from digit_search.search.progress import SearchProgress
+from digit_search.search.live import LiveSearch
 from digit_search.search.searcher import FAILED
 
 
@@ -46,7 +46,7 @@ class Recorder(Callback):
     def __init__(
         self,
         events: EventLog,
-        progress: SearchProgress,
+        live: LiveSearch,
         *,
         max_epochs: float,
         known_epochs: Mapping[int, float],
@@ -59,7 +59,7 @@ class Recorder(Callback):
 
         Args:
             events: where reports go.
-            progress: what shows them.
+            live: what shows them.
             max_epochs: after which a trial is complete.
             known_epochs: the last report of each trial that began in an earlier process.
             decisions: where the scheduler leaves what it decided upon a trial's present report.
@@ -68,7 +68,7 @@ class Recorder(Callback):
             on_end: hears of the number of each trial that ended.
         """
         self._events = events
-        self._progress = progress
+        self._live = live
         self._max_epochs = max_epochs
         self._is_over = is_over
         self._is_interrupted = is_interrupted
@@ -87,7 +87,7 @@ class Recorder(Callback):
             return
         self._epochs[number] = metrics.epoch
         self._events.epoch(number, metrics, result["device"], self._nodes.label(result["node_id"]), at=time.time(), decision=decision)
-        self._progress.report(number, metrics)
+        self._live.reported(number, metrics)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         error = (trial.last_result or {}).get(FAILED, "")
@@ -107,14 +107,14 @@ class Recorder(Callback):
         self._end(trial, TrialStatus.FAILED, f"its worker died {failures} time{'s' if failures != 1 else ''}; see {trial.error_filename}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._progress.show_running(sum(1 for trial in trials if trial.status == Trial.RUNNING))
+        self._live.step({trial.config["trial"] for trial in trials if trial.status == Trial.RUNNING})
         if self._is_interrupted():
             raise KeyboardInterrupt
 
     def _end(self, trial: Trial, status: TrialStatus, error: str) -> None:
         number = trial.config["trial"]
         self._events.trial_ended(number, status, at=time.time(), error=error)
-        self._progress.ended(number, status, error)
+        self._live.ended(number, status, error)
         self._on_end(number)
 
 

@@ -22,15 +22,15 @@ from digit_search.config import RunSettings, baseline_params, parse_duration
 from digit_search.data.split import RowSplit
 from digit_search.errors import SearchError
 from digit_search.history import EventLog, RunHistory, load_history
-from digit_search.records import RungDecision, TrialOrigin, TrialRecord, TrialStatus
+from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder, trial_name
 from digit_search.search.cluster import WorkerPlan
-from digit_search.search.progress import SearchProgress
+from digit_search.search.live import LiveSearch, show_live
 from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.scheduler import make_scheduler
 from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
 from digit_search.search.study import Told, add_finished, open_study
-from digit_search.search.trainable import TrialSetup, train_trial
+from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
 
 TUNE_ENVIRONMENT = {
     # The new output prints tables whatever the verbosity; the old one is silent at verbosity 0.
@@ -175,20 +175,25 @@ def _search_once(
     if not searching.numbers:
         return
     told = told_of(settings)
+    live = show_live(settings, folder.name, earlier.trials, plan.workers, control.deadline)
+
+    def suggested(trial: int, params: TrialParams, seed: int, origin: TrialOrigin) -> None:
+        events.trial_started(trial, params, seed, origin, at=time.time())
+        live.suggested(trial, params)
+
     searcher = HonestOptunaSearch(
         rebuild_study(folder, told, searching, earlier),
         searching,
         told,
-        on_suggest=lambda trial, params, seed, origin: events.trial_started(trial, params, seed, origin, at=time.time()),
+        on_suggest=suggested,
         is_over=control.is_over,
     )
-    progress = SearchProgress(settings.search.samples, settings.search.rank_by, earlier.trials)
-    recording = _Recording(folder, events, progress, control, on_end)
+    recording = _Recording(folder, events, live, control, on_end)
     try:
         trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan))
         _make_tuner(settings, trainable, plan, searcher, earlier, recording).fit()
     finally:
-        progress.close()
+        live.close()
         searcher.close()
         _end_running_trials(folder, events)
 
@@ -236,7 +241,7 @@ class _Recording:
 
     folder: RunFolder
     events: EventLog
-    progress: SearchProgress
+    live: LiveSearch
     control: SearchControl
     on_end: Callable[[int], None]
 
@@ -253,7 +258,7 @@ def _make_tuner(
     decisions: dict[int, RungDecision] = {}
     recorder = Recorder(
         recording.events,
-        recording.progress,
+        recording.live,
         max_epochs=search.asha.max_epochs,
         known_epochs={record.trial: record.epochs[-1].epoch for record in earlier.trials if record.epochs},
         decisions=decisions,
@@ -272,7 +277,7 @@ def _make_tuner(
         never_stopped={0} if search.baseline else (),
     )
     return tune.Tuner(
-        tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
+        make_worker_class(trainable, recording.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
         tune_config=TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,

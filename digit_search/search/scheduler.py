@@ -1,5 +1,6 @@
 """When to stop a trial: Ray's ASHA over our own steps, with its decisions written down."""
 
+import functools
 import random
 from collections.abc import Container, Iterable, MutableMapping
 from typing import Any
@@ -32,6 +33,7 @@ def rung_steps(asha: AshaSettings, reports_per_epoch: int) -> list[int]:
     return steps
 
 
+@functools.cache
 def expected_epochs(asha: AshaSettings, reports_per_epoch: int, num_samples: int) -> tuple[float, float]:
     """How many epochs a search costs about, and at most.
 

@@ -1,9 +1,12 @@
-"""The function that Tune runs for each trial, and what it is given. Importing it costs no torch: only workers need that."""
+"""What Tune runs for each trial, and what it is given. Importing it costs no torch: only workers need that."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from ray import tune
+from ray.tune.trainable import wrap_function
 
 from digit_search.data.split import RowSplit
 from digit_search.search.study import Told
@@ -31,3 +34,18 @@ def train_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> N
     from digit_search.search.worker import run_trial
 
     run_trial(config, table, setup)
+
+
+def make_worker_class(train: Callable[[dict[str, Any]], None], run: str, resources: Mapping[str, float]) -> type[tune.Trainable]:
+    """The class of the actors that run trials, with names that tell them on Ray's dashboard: Tune would call each of them ImplicitFunc.
+
+    An actor is named once, when it is made, and then serves many trials; the trial that it began with tells the workers apart.
+    """
+
+    class TrialWorker(wrap_function(tune.with_resources(train, dict(resources)))):
+        def __repr__(self) -> str:
+            return f"{run} worker (first {self.trial_name})"
+
+    # Ray would show where the class was made as well.
+    TrialWorker.__qualname__ = "TrialWorker"
+    return TrialWorker

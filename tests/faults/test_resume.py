@@ -127,7 +127,7 @@ def test_a_worker_that_dies_gives_its_trial_back_and_the_trial_goes_on(tmp_path,
     folder = tmp_path / "run"
     process = begin(tmp_path, tiny_data, "run")
     wait_for(folder, process, MOMENTS["in the first trial"])
-    workers = [child for child in descendants(process) if "ImplicitFunc" in " ".join(child.cmdline()) or "train_trial" in child.name()]
+    workers = [child for child in descendants(process) if "TrialWorker" in " ".join(child.cmdline())]
     assert workers
     for worker in workers:
         worker.kill()

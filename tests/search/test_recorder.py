@@ -1,6 +1,5 @@
 """From Tune's callbacks to records, with hand-made trials."""
 
-import io
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -9,8 +8,9 @@ from ray.tune.experiment import Trial
 
 from digit_search.history import EventLog, load_history
 from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
-from digit_search.search.progress import SearchProgress
+from digit_search.search.live import LiveSearch
 from digit_search.search.recorder import EndOfTrial, NodeLabels, Recorder
+from digit_search.search.standing import Standing
 
 
 def metrics(epoch, accuracy=0.5):
@@ -22,10 +22,10 @@ def made(tmp_path):
     """A recorder of trial 0 with its switches and what it told."""
     log = EventLog(tmp_path / "events.jsonl")
     log.trial_started(0, TrialParams(), 7, TrialOrigin.BASELINE, at=1.0)
-    state = SimpleNamespace(over=False, interrupted=False, ended=[], decisions={}, stream=io.StringIO())
+    state = SimpleNamespace(over=False, interrupted=False, ended=[], decisions={}, standing=Standing(2))
     recorder = Recorder(
         log,
-        SearchProgress(2, "val_accuracy", stream=state.stream),
+        LiveSearch(state.standing, []),
         max_epochs=3,
         known_epochs={},
         decisions=state.decisions,
@@ -62,7 +62,7 @@ def test_the_status_says_how_a_trial_ended(made, epochs, over, last_result, stat
     (record,) = made.history().trials
     assert (record.status, len(record.epochs), record.error) == (status, epochs, last_result.get("failed", ""))
     assert made.ended == [0]
-    assert f"trial   0 {status}" in made.stream.getvalue()
+    assert made.standing.counts[status] == made.standing.done == 1
 
 
 def test_a_report_that_is_repeated_counts_once_and_a_decision_is_kept_with_its_report(made):
@@ -73,6 +73,12 @@ def test_a_report_that_is_repeated_counts_once_and_a_decision_is_kept_with_its_r
     history = made.history()
     assert [epoch.val_accuracy for epoch in history.trials[0].epochs] == [0.5, 0.6]
     assert history.rungs == (RungDecision(2, 0, 0.6, True),)
+
+
+def test_what_runs_is_shown_after_every_step(made):
+    waiting = SimpleNamespace(config={"trial": 1}, status=Trial.PENDING)
+    made.recorder.on_step_end(0, [made.trial, waiting])
+    assert made.standing.running == {0}
 
 
 def test_a_ctrl_c_is_raised_between_two_steps(made):
@@ -99,22 +105,3 @@ def test_a_failed_trial_ends_and_a_search_that_is_over_ends_every_trial():
     assert EndOfTrial(lambda: False)("t", {"failed": "x"})
     assert EndOfTrial(lambda: True)("t", {"step": 1})
     assert not EndOfTrial(lambda: True).stop_all()
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_on_a_terminal_the_bar_says_best_running_and_stopped():
-    stream = Terminal()
-    progress = SearchProgress(4, "val_accuracy", stream=stream)
-    progress.show_running(2)
-    progress.report(3, metrics(1, 0.97))
-    progress.report(1, metrics(1, 0.9))
-    progress.ended(1, TrialStatus.STOPPED, "")
-    progress._bar.refresh()
-    shown = stream.getvalue()
-    assert "best 0.9700 (trial 3), 2 running, 1 stopped" in shown
-    assert "1/4" in shown
-    progress.close()
