@@ -1,7 +1,6 @@
 """From the files of a run to its tables and its report."""
 
 from digit_search.report.run_data import load_run_data, load_trials
-from digit_search.report.summary import summarize
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
 from digit_search.run_folder import RunFolder, write_whole
 
@@ -24,9 +23,10 @@ def write_report(folder: RunFolder) -> None:
     Raises:
         RunFolderError: if the events are broken or a file cannot be written.
     """
-    # Matplotlib takes a second to import, which a search that only wants its tables would wait for before its first trial.
+    # Matplotlib and Optuna take a second to import, which a search that only wants its tables would wait for before its first trial.
     from digit_search.report.markdown import build_markdown
     from digit_search.report.page import build_page
+    from digit_search.report.summary import summarize
 
     run = load_run_data(folder)
     write_tables(folder)

@@ -20,6 +20,7 @@ from digit_search.report.wording import (
     cost_rows,
     final_model_lines,
     headline,
+    importance_verdict,
     state,
     what_was_not_done,
 )
@@ -60,6 +61,7 @@ def build_markdown(run: RunData, summary: Summary) -> str:
         _list(gaps) if gaps else "Nothing is missing.",
         "## Trials",
         _trials_table(run) if run.history.trials else "No trial has begun.",
+        *_importance_blocks(summary),
         *_model_blocks(run.predictions),
         "## How it was made",
         _list(METHODS),
@@ -98,6 +100,18 @@ def _trial_row(record: TrialRecord, rank: str, params: Sequence[str], best: Epoc
         f"{best.scored_loss:.4g}" if best else MISSING,
         *(count(record.images), duration(record.seconds), md(one_line(record.error, 80))),
     ]
+
+
+def _importance_blocks(summary: Summary) -> list[str]:
+    if not summary.num_candidates:
+        return []
+    heads = ("parameter", "share of the importance", "80 % of resamples", "chance reaches")
+    rows = [
+        (importance.name, percent(importance.share, 0), interval(importance.interval, 0), percent(min(importance.chance, 1.0), 0))
+        for importance in summary.importances
+    ]
+    told = md(importance_verdict(summary.importances, summary.num_candidates))
+    return ["## What matters most", told, *([md_table(heads, ((md(row[0]), *row[1:]) for row in rows))] if rows else [])]
 
 
 def _model_blocks(predictions: Predictions | None) -> list[str]:

@@ -3,25 +3,29 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from digit_search.config import to_toml
+from digit_search.report.contour_plot import contour_plot
 from digit_search.report.curve_plots import learning_curves
 from digit_search.report.formats import one_line
 from digit_search.report.html import Html, element, join, link
+from digit_search.report.importance import Importance
+from digit_search.report.importance_plot import importance_plot
 from digit_search.report.page_model import model_part
 from digit_search.report.page_result import bullets, facts, gaps_section, picture, result_section, section
 from digit_search.report.page_trials import trial_details, trials_table
 from digit_search.report.parallel_plot import parallel_coordinates
+from digit_search.report.parameters import param_scale
 from digit_search.report.run_data import RunData
-from digit_search.report.search_plots import history_plots, slice_plots
+from digit_search.report.search_plots import history_plots, scored_points, slice_plots
 from digit_search.report.style import THEME
 from digit_search.report.summary import Summary
 from digit_search.report.timeline_plot import timeline
-from digit_search.report.wording import METHODS, state
+from digit_search.report.wording import METHODS, importance_verdict, state
 from digit_search.report.work_clock import WorkClock
 
 NO_SCORE = "There is nothing to show yet: no trial has a score."
@@ -83,14 +87,14 @@ def _main(run: RunData, summary: Summary) -> Html:
         gaps_section(run, summary),
         section("trials", "Trials", trials_table(run) if records else nothing),
         section("curves", "Learning curves", curves),
-        section("search", "The search", _search_part(run)),
+        section("search", "The search", _search_part(run, summary)),
         section("model", "The final model", model_part(run)),
         section("details", "Each trial", trial_details(run) if records else nothing),
         section("made", "How it was made", _made_part(run)),
     )
 
 
-def _search_part(run: RunData) -> Html:
+def _search_part(run: RunData, summary: Summary) -> Html:
     records, space = run.history.trials, run.settings.search.space
     history, slices = history_plots(records, run.rank_by), slice_plots(records, run.rank_by, space)
     note = "Each trial at its best epoch. A stopped trial had fewer epochs to get there, so compare like with like."
@@ -98,9 +102,23 @@ def _search_part(run: RunData) -> Html:
     return join(
         element("div", *(picture(drawn, "") for drawn in history), class_="plots") if history else element("p", NO_SCORE, class_="missing"),
         join(element("h3", "Accuracy along each parameter"), element("p", note, class_="muted"), sliced) if slices else "",
+        _importance_part(run, summary.importances) if history else "",
         picture(parallel_coordinates(records, run.rank_by, space), "") if history else "",
         picture(timeline(records, WorkClock(run.history.spans)), "No trial tells when it began, so there is no timeline."),
     )
+
+
+def _importance_part(run: RunData, found: Sequence[Importance]) -> Html:
+    """Which parameters matter, and the accuracy over the two that matter most."""
+    points = scored_points(run.history.trials, run.rank_by)
+    space = run.settings.search.space
+    chosen = [record for record, _ in points]
+    told = element("p", importance_verdict(found, len(points)))
+    if not found:
+        return join(element("h3", "What matters most"), told)
+    scales = [param_scale(importance.name, chosen, space.get(importance.name)) for importance in found[:2]]
+    drawn = [importance_plot(found, len(points)), *([contour_plot(points, *scales)] if len(scales) == 2 else [])]
+    return join(told, element("div", *(picture(each, "") for each in drawn if each), class_="plots"))
 
 
 def _made_part(run: RunData) -> Html:

@@ -78,7 +78,7 @@ def _group(rank: int, record: TrialRecord, num_trials: int) -> int:
 
 def _height(scale: ParamScale, record: TrialRecord) -> float:
     """Where the trial crosses the parameter's axis, from 0 (bottom) to 1; the middle where there is one value only."""
-    return _share(scale, scale.position(getattr(record.params, scale.name)))
+    return _share(scale, scale.place(record))
 
 
 def _share(scale: ParamScale, position: float) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, TrialRecord
+from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, TrialParams, TrialRecord
 from digit_search.report.formats import number
 from digit_search.space import INT_PARAMS, Choice, Dimension, ParamValue
 
@@ -46,6 +46,14 @@ class ParamScale:
             return float(self.categories.index(value))
         return float(np.log10(value)) if self.is_log else float(value)
 
+    def place(self, record: TrialRecord) -> float:
+        return self.position(getattr(record.params, self.name))
+
+    def step_aside(self, trial: int, ratio: float = 0.618034) -> float:
+        """A small step that keeps equal values from hiding each other: by the golden ratio, so the same for the same trial."""
+        is_coarse = bool(self.categories) or (self.name in INT_PARAMS and not self.is_log)
+        return ((trial * ratio) % 1 - 0.5) * 0.4 if is_coarse else 0.0
+
     def ticks(self) -> list[tuple[float, str]]:
         """Positions and texts, from low to high."""
         if self.categories:
@@ -68,7 +76,13 @@ class ParamScale:
 def shown_params(records: Sequence[TrialRecord]) -> list[str]:
     """The core four and whatever else differs between trials."""
     rest = PARAM_NAMES[len(CORE_PARAM_NAMES) :]
-    return [*CORE_PARAM_NAMES, *(name for name in rest if len({getattr(record.params, name) for record in records}) > 1)]
+    differing = differing_params([record.params for record in records])
+    return [*CORE_PARAM_NAMES, *(name for name in rest if name in differing)]
+
+
+def differing_params(params: Sequence[TrialParams]) -> list[str]:
+    """The parameters that do not have the same value everywhere."""
+    return [name for name in PARAM_NAMES if len({getattr(values, name) for values in params}) > 1]
 
 
 def param_scale(name: str, records: Sequence[TrialRecord], dimension: Dimension | ParamValue | None) -> ParamScale:

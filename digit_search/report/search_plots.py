@@ -13,7 +13,7 @@ from digit_search.report.parameters import LABELS, ROUND_STEPS, ParamScale, para
 from digit_search.report.ranking import best_epoch, ranked
 from digit_search.report.style import ACCENT, INK, LOOKS, MANY_TRIALS, MUTED, legend_above, outcome_handles, scale_accuracy
 from digit_search.report.svg import HALF, Picture, draw, trial_link
-from digit_search.space import INT_PARAMS, Dimension, ParamValue
+from digit_search.space import Dimension, ParamValue
 
 Point = tuple[TrialRecord, float]
 """A trial and the scored accuracy of its best epoch."""
@@ -61,7 +61,7 @@ def _history_painter(points: Sequence[Point], places: Sequence[float], label: st
     def paint(axes: Axes) -> None:
         accuracies = [accuracy for _, accuracy in points]
         axes.step(places, np.maximum.accumulate(accuracies), where="post", color=ACCENT, linewidth=2, label="best so far")
-        _scatter(axes, points, places)
+        scatter_points(axes, points, places, accuracies)
         handles = [Line2D([], [], color=ACCENT, linewidth=2, label="best so far"), *_baseline(axes, points)]
         scale_accuracy(axes, accuracies)
         if len(places) == 1:
@@ -75,14 +75,16 @@ def _history_painter(points: Sequence[Point], places: Sequence[float], label: st
     return paint
 
 
-def _scatter(axes: Axes, points: Sequence[Point], places: Sequence[float]) -> None:
+def scatter_points(axes: Axes, points: Sequence[Point], across: Sequence[float], up: Sequence[float]) -> None:
+    """Mark each trial by its outcome at its place; linked to its details where there are not too many."""
     if len(points) <= MANY_TRIALS:
         groups = [([number], record.status, trial_link(record.trial)) for number, (record, _) in enumerate(points)]
     else:
         groups = [([i for i, (record, _) in enumerate(points) if record.status is status], status, None) for status in LOOKS]
     for members, status, address in groups:
-        style = {"color": LOOKS[status].color, "marker": LOOKS[status].marker, "linestyle": "none", "alpha": 0.85}
-        axes.plot([places[i] for i in members], [points[i][1] for i in members], url=address, **style)
+        style = {"color": LOOKS[status].color, "marker": LOOKS[status].marker, "linestyle": "none"}
+        style |= {"alpha": 0.85} if len(points) <= MANY_TRIALS else {"alpha": 0.6, "markersize": 3.5}
+        axes.plot([across[i] for i in members], [up[i] for i in members], url=address, **style)
 
 
 def _baseline(axes: Axes, points: Sequence[Point]) -> list[Line2D]:
@@ -105,8 +107,8 @@ def _slice_plot(points: Sequence[Point], scale: ParamScale) -> Picture:
     label = LABELS[scale.name]
 
     def paint(axes: Axes) -> None:
-        places = [scale.position(getattr(record.params, scale.name)) + _jitter(record, scale) for record, _ in points]
-        _scatter(axes, points, places)
+        places = [scale.place(record) + scale.step_aside(record.trial) for record, _ in points]
+        scatter_points(axes, points, places, [accuracy for _, accuracy in points])
         axes.plot(places[:1], [points[0][1]], marker="o", markersize=11, markerfacecolor="none", color=INK, linestyle="none")
         handles = [Line2D([], [], marker="o", markersize=9, markerfacecolor="none", color=INK, linestyle="none", label="best")]
         scale_accuracy(axes, [accuracy for _, accuracy in points])
@@ -123,12 +125,6 @@ def _slice_plot(points: Sequence[Point], scale: ParamScale) -> Picture:
         size=HALF,
         paint=paint,
     )
-
-
-def _jitter(record: TrialRecord, scale: ParamScale) -> float:
-    """A sideways step that keeps equal values from hiding each other: by the golden ratio, so the same for the same trial."""
-    is_coarse = bool(scale.categories) or (scale.name in INT_PARAMS and not scale.is_log)
-    return ((record.trial * 0.618034) % 1 - 0.5) * 0.4 if is_coarse else 0.0
 
 
 def _scale_param(axes: Axes, scale: ParamScale, places: Sequence[float]) -> None:

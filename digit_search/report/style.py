@@ -105,7 +105,8 @@ def error_decades(accuracy: np.ndarray | float) -> np.ndarray | float:
     return -np.log10(np.maximum(1 + ERROR_FLOOR - np.asarray(accuracy), ERROR_FLOOR))
 
 
-def _from_decades(decades: np.ndarray) -> np.ndarray:
+def accuracy_at(decades: np.ndarray | float) -> np.ndarray | float:
+    """The inverse of `error_decades`."""
     return 1 + ERROR_FLOOR - 10.0 ** -np.asarray(decades)
 
 
@@ -131,9 +132,9 @@ def scale_accuracy(axes: Axes, values: Sequence[float], *, along: str = "y") -> 
     """Make an axis one of accuracies that stretches towards 1, as wide as `values` (in [0, 1]; NaN counts for nothing) need."""
     decades = error_decades(np.clip([value for value in values if value == value] or [0, 1], 0, 1))
     pad = max(0.05 * (decades.max() - decades.min()), 0.03)
-    low, high = np.clip(_from_decades(np.array([decades.min() - pad, decades.max() + pad])), 0, 1)
+    low, high = np.clip(accuracy_at(np.array([decades.min() - pad, decades.max() + pad])), 0, 1)
     ticks = accuracy_ticks(low, high, 0.085 if along == "y" else 0.19)
-    getattr(axes, f"set_{along}scale")("function", functions=(error_decades, _from_decades))
+    getattr(axes, f"set_{along}scale")("function", functions=(error_decades, accuracy_at))
     getattr(axes, f"set_{along}lim")(low, high)
     getattr(axes, f"set_{along}ticks")(ticks, [percent_label(tick) for tick in ticks])
     getattr(axes, f"{along}axis").minorticks_off()

@@ -9,6 +9,7 @@ from typing import Any
 from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.commands import repeat_command, submit_command
+from digit_search.report.importance import Importance, importances, placed
 from digit_search.report.ranking import (
     ConfirmedScore,
     best_epoch,
@@ -97,6 +98,8 @@ class Summary:
     confirmed: tuple[ConfirmedScore, ...]
     """The best trials' fresh trainings, the winner's first; empty where they are off or not finished."""
     final_model: FinalModel | None
+    importances: tuple[Importance, ...]
+    """The parameters, the most important first; empty where the trials are too few."""
     cost: Cost
     embedded_sample: bool | None
     """Whether the embedded sample was used; None where no file tells."""
@@ -129,6 +132,7 @@ def summarize(run: RunData) -> Summary:
         num_candidates=len(order),
         confirmed=tuple(confirmed_scores(history.confirmations, run.rank_by)) if history.confirmed is not None else (),
         final_model=_final_model(history.retraining, records) if history.retraining else None,
+        importances=tuple(importances(placed([record.params for record in order]), run.settings.search.space)),
         cost=_cost(run),
         embedded_sample=embedded,
         repeat_command=repeat_command(run.folder),

@@ -1,7 +1,10 @@
 """What the numbers mean, in sentences that the page and report.md share."""
 
+from collections.abc import Sequence
+
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
+from digit_search.report.importance import ENOUGH_TRIALS, LEAST_TRIALS, Importance
 from digit_search.report.ranking import tied, wilson_interval
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import FinalModel, Score, Summary
@@ -202,6 +205,17 @@ def _missing_retraining(summary: Summary) -> str:
     if summary.final_model is None and summary.winner is not None:
         return "The winner has not been retrained: there are neither weights nor a solution.csv."
     return ""
+
+
+def importance_verdict(found: Sequence[Importance], num_trials: int) -> str:
+    """Which parameters stand out, and whether there are enough trials to tell."""
+    if not found:
+        return f"Which parameter matters cannot be told from {plural(num_trials, 'scored trial')}; it takes at least {LEAST_TRIALS}."
+    clear = [importance.name for importance in found if importance.stands_out]
+    told = f"Beyond chance: {', '.join(clear)}." if clear else f"No parameter stands out from chance over these {num_trials} trials."
+    if num_trials < ENOUGH_TRIALS:
+        return f"Too few trials to tell which parameter matters: {num_trials} scored ones of at least {ENOUGH_TRIALS}. {told}"
+    return told
 
 
 def rung_words(rungs: list[RungDecision]) -> str:
