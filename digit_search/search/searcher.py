@@ -90,6 +90,8 @@ class HonestOptunaSearch(OptunaSearch):
                 n_startup_trials=plan.startup_trials,
                 multivariate=True,
                 group=conditional,
+                # It would look at the trials that run, and what runs beside a trial depends on the clock.
+                constant_liar=False,
             )
             if planned is None:
                 return sampler

@@ -111,6 +111,21 @@ def test_the_suggestion_depends_on_seed_number_and_finished_history_alone(tmp_pa
     assert first["lr"] != fifth(tmp_path / "d", seed=1)["lr"]
 
 
+@pytest.mark.parametrize("startup_trials", [2, 20])
+def test_a_suggestion_does_not_depend_on_what_runs_beside_it(tmp_path, startup_trials):
+    def sixth(folder, num_running):
+        folder.mkdir()
+        numbers = [0, 1, 2, 3, *range(10, 10 + num_running), 5]
+        made = make_searcher(folder, numbers=numbers, startup_trials=startup_trials)
+        for number in range(4):
+            run_trial(made.searcher, f"t{number}", [0.5 + number / 10])
+        for number in range(num_running):
+            made.searcher.suggest(f"running{number}")
+        return made.searcher.suggest("t5")
+
+    assert sixth(tmp_path / "alone", 0) == sixth(tmp_path / "beside", 3)
+
+
 def test_suggestions_end_after_the_samples_or_when_the_search_is_over(tmp_path):
     assert make_searcher(tmp_path, numbers=[0]).searcher.suggest("t0") != Searcher.FINISHED
     made = make_searcher(tmp_path, name="short", numbers=[0])
