@@ -83,16 +83,18 @@ class TrainingSettings(Settings):
 
 
 class AshaSettings(Settings):
-    """Early stopping of trials by asynchronous successive halving (ASHA)."""
+    """Early stopping of trials by asynchronous successive halving (ASHA).
+
+    max_epochs, grace_epochs and reduction_factor are the cheapest that lose nothing that 32 recorded learning curves can tell
+    (`tests/benchmarks/replay.py`).
+    """
 
     enabled: bool = True
     max_epochs: PositiveInt = 7
     grace_epochs: Annotated[float, Field(gt=0)] = 1.0
     """The first rung. A fraction of an epoch needs `search.reports_per_epoch` above 1."""
     reduction_factor: Annotated[int, Field(ge=2)] = 2
-    """These three by the same replay: the cheapest that loses nothing that its 32 curves can tell.
-
-    A trial passes a rung if it is among the best one in this many of those that reached it before; the first always passes."""
+    """A trial passes a rung if it is among the best one in this many of those that reached it before; the first always passes."""
 
 
 class SearchSettings(Settings):
@@ -102,8 +104,8 @@ class SearchSettings(Settings):
     startup_trials: Annotated[int, Field(ge=1)] = 6
     """Trials that are spread at random before TPE's model is asked; the baseline, the points and a warm start's trials count.
 
-    Replayed searches of 20 trials end alike with 3 to 10 of them and worse with 1; 6, one more than the parameters and the baseline together,
-    leave most of such a search to the model (`tests/benchmarks/replay.py`).
+    Replayed searches of 20 trials end alike with 3 to 10 of them and worse with 1; 6 leave most of such a search to the model
+    (`tests/benchmarks/replay.py`).
     """
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     """What ASHA and Optuna compare, of the averaged weights where averaging is on. The loss moves in finer steps than the accuracy."""

@@ -13,8 +13,9 @@ from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import TrialError
 from digit_search.history import EventLog, load_history
+from digit_search.intervals import accuracy_text, tied
 from digit_search.records import Confirmation, RetrainRecord, TrialRecord
-from digit_search.report.ranking import ConfirmedScore, accuracy_text, best_confirmation, confirmed_scores, ranked, tied
+from digit_search.report.ranking import ConfirmedScore, best_confirmation, confirmed_scores, ranked
 from digit_search.retraining import final_device, final_trainer, hand_over, train_to_the_end
 from digit_search.run_folder import RunFolder, delete_checkpoints
 from digit_search.training.checkpoint import load_checkpoint

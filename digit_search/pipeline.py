@@ -15,9 +15,10 @@ from digit_search.environment import check_same_run, describe_environment
 from digit_search.errors import RunFolderError, SearchError
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
+from digit_search.intervals import accuracy_text
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord, TrialStatus
 from digit_search.report.build import write_report, write_tables
-from digit_search.report.ranking import accuracy_text, ranked, select_best
+from digit_search.report.ranking import ranked, select_best
 from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
 from digit_search.warm_start import load_warm_start
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "digit_search"
-FOUNDATION = {"errors", "records", "space", "config", "run_folder", "history"}
+FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history"}
 MAY_IMPORT = {
     "errors": set(),
+    "intervals": set(),
     "records": {"errors"},
     "space": {"records"},
     "config": {"errors", "records", "space"},

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from digit_search.intervals import wilson_interval
 from digit_search.report.formats import percent
 from digit_search.report.predictions import (
     NUM_CLASSES,
@@ -16,7 +17,6 @@ from digit_search.report.predictions import (
     confusion_matrix,
     precision_recall,
 )
-from digit_search.report.ranking import wilson_interval
 from digit_search.report.style import ACCENT, GRID, MUTED, STOPPED, legend_above, percent_label, scale_accuracy
 from digit_search.report.svg import HALF, Picture, draw
 

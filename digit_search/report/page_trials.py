@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from digit_search.intervals import wilson_interval
 from digit_search.records import PARAM_NAMES, EpochMetrics, RungDecision, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent
 from digit_search.report.html import Html, element, join, link
 from digit_search.report.page_result import param_rows
 from digit_search.report.parameters import shown_params
-from digit_search.report.ranking import best_epoch, ranked, wilson_interval
+from digit_search.report.ranking import best_epoch, ranked
 from digit_search.report.run_data import RunData
 from digit_search.report.wording import rung_words
 

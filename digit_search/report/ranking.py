@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from digit_search.errors import TrialError
 from digit_search.records import Confirmation, EpochMetrics, TrialRecord, TrialStatus
 
-Z_95 = 1.959963984540054
-"""The standard normal quantile that leaves 2.5 % on either side."""
 MAX_REASONS = 5
 
 
@@ -119,45 +117,3 @@ def _why_none(records: Sequence[TrialRecord]) -> str:
     parts = [f"{len(failed)} failed"] * bool(failed) + [f"{silent} reported no epoch with a score"] * bool(silent)
     message = f"no trial of {len(records)} can be chosen: {', '.join(parts)}"
     return "\n  ".join([message, *told])
-
-
-def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy measured on `n` digits.
-
-    The score interval of Wilson (1927), Journal of the American Statistical Association 22, 209-212: unlike accuracy +- 1.96 standard
-    errors it stays inside [0, 1] and keeps its width where the accuracy is near 1.
-
-    Raises:
-        ValueError: if `n` is below 1 or the accuracy outside of [0, 1].
-    """
-    _check_accuracy(accuracy, n)
-    centre = (accuracy + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(accuracy * (1 - accuracy) / n + Z_95**2 / (4 * n * n))
-    return max(0.0, min(accuracy, centre - half)), min(1.0, max(accuracy, centre + half))
-
-
-def accuracy_text(accuracy: float, n: int) -> str:
-    """An accuracy as it is printed: with the digits that it was measured on, and what chance leaves open."""
-    low, high = wilson_interval(accuracy, n)
-    return f"{accuracy:.4f} on {n:,} digits (95 % interval {low:.3f} to {high:.3f})"
-
-
-def tied(accuracy: float, other: float, n: int) -> bool:
-    """Tell whether two accuracies, each on `n` validation digits, are no further apart than chance allows at 5 %, two-sided.
-
-    With one success and one failure added to each (Agresti and Caffo 2000, The American Statistician 54, 280-288, which keeps the test
-    honest near 1): p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt((p1 (1 - p1) + p2 (1 - p2)) / (n + 2)).
-    Both were measured on the same digits, whose difficulty they share, so the test errs on the side of "tied".
-
-    Raises:
-        ValueError: as `wilson_interval`.
-    """
-    _check_accuracy(accuracy, n)
-    _check_accuracy(other, n)
-    p1, p2 = ((value * n + 1) / (n + 2) for value in (accuracy, other))
-    return abs(p1 - p2) < Z_95 * math.sqrt((p1 * (1 - p1) + p2 * (1 - p2)) / (n + 2))
-
-
-def _check_accuracy(accuracy: float, n: int) -> None:
-    if n < 1 or not 0 <= accuracy <= 1:
-        raise ValueError(f"expected an accuracy in [0, 1] on at least one digit, found {accuracy!r} on {n!r}")

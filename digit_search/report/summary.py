@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from digit_search.errors import TrialError
+from digit_search.intervals import tied, wilson_interval
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.commands import repeat_command, submit_command
 from digit_search.report.importance import Importance, importances, placed
@@ -16,8 +17,6 @@ from digit_search.report.ranking import (
     confirmed_scores,
     ranked,
     select_best,
-    tied,
-    wilson_interval,
     winner_first,
 )
 from digit_search.report.run_data import RunData

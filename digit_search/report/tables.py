@@ -8,9 +8,10 @@ from pathlib import Path
 
 from digit_search.errors import TrialError
 from digit_search.history import RunHistory
+from digit_search.intervals import wilson_interval
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
 from digit_search.report.formats import clean_text
-from digit_search.report.ranking import best_epoch, confirmed_scores, ranked, wilson_interval, winner_first
+from digit_search.report.ranking import best_epoch, confirmed_scores, ranked, winner_first
 from digit_search.run_folder import write_whole
 
 TRIAL_COLUMNS = (

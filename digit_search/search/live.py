@@ -44,7 +44,9 @@ class LiveSearch:
             display.close()
 
 
-def show_live(settings: RunSettings, run: str, earlier: Sequence[TrialRecord], workers: int, deadline: float) -> LiveSearch:
+def show_live(
+    settings: RunSettings, run: str, earlier: Sequence[TrialRecord], workers: int, deadline: float, num_validation: int
+) -> LiveSearch:
     """Show a search of so many trials at a time that ends at `deadline`, on the clock of time.monotonic(), whatever is left then."""
     search = settings.search
     about, _ = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
@@ -55,7 +57,7 @@ def show_live(settings: RunSettings, run: str, earlier: Sequence[TrialRecord], w
 
     standing = Standing(search.samples, search.rank_by)
     standing.recall(earlier)
-    displays: list[Display] = [SearchProgress(standing, seconds_left), SearchMetrics(run)]
+    displays: list[Display] = [SearchProgress(standing, seconds_left, num_validation=num_validation), SearchMetrics(run)]
     if settings.ray.dashboard:
         displays.append(BoardDisplay(run))
     return LiveSearch(standing, displays)

@@ -7,6 +7,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from digit_search.intervals import accuracy_between
 from digit_search.records import EpochMetrics, TrialStatus
 from digit_search.search.standing import Display, Standing, after_epochs
 
@@ -20,8 +21,15 @@ STATUS_EVERY_SECONDS = 60.0
 class SearchProgress(Display):
     """Says at any time how many trials are done, the best so far, what runs, what was stopped, and the time left."""
 
-    def __init__(self, standing: Standing, seconds_left: Callable[[Standing], float | None], stream: TextIO | None = None) -> None:
-        """`seconds_left` may know nothing yet."""
+    def __init__(
+        self,
+        standing: Standing,
+        seconds_left: Callable[[Standing], float | None],
+        stream: TextIO | None = None,
+        num_validation: int | None = None,
+    ) -> None:
+        """`seconds_left` may know nothing yet; `num_validation` is how many digits an accuracy stands on."""
+        self._num_validation = num_validation
         self._stream = stream or sys.stderr
         self._seconds_left = seconds_left
         self._left: float | None = None
@@ -47,7 +55,7 @@ class SearchProgress(Display):
         metrics = standing.last.get(trial)
         text = f"trial {trial:>3} {status}"
         if metrics:
-            text += f" {after_epochs(metrics)}: validation accuracy {metrics.scored_accuracy:.4f}, loss {metrics.scored_loss:.4f}"
+            text += f" {after_epochs(metrics)}: validation accuracy {self._accuracy(metrics)}, loss {metrics.scored_loss:.4f}"
         if error:
             text += f": {error}"
         if self._bar.disable:
@@ -55,6 +63,9 @@ class SearchProgress(Display):
         else:
             self._bar.write(text, file=self._stream)
         self._show(standing)
+
+    def _accuracy(self, metrics: EpochMetrics) -> str:
+        return accuracy_between(metrics.scored_accuracy, self._num_validation)
 
     def tick(self, standing: Standing) -> None:
         now = time.monotonic()

@@ -175,7 +175,7 @@ def _search_once(
     if not searching.numbers:
         return
     told = told_of(settings)
-    live = show_live(settings, folder.name, earlier.trials, plan.workers, control.deadline)
+    live = show_live(settings, folder.name, earlier.trials, plan.workers, control.deadline, len(split.validation))
 
     def suggested(trial: int, params: TrialParams, seed: int, origin: TrialOrigin) -> None:
         events.trial_started(trial, params, seed, origin, at=time.time())

@@ -42,9 +42,9 @@ from digit_search.data.load import load_digits
 from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
 from digit_search.history import load_history
+from digit_search.intervals import wilson_interval
 from digit_search.pipeline import run
 from digit_search.records import EpochMetrics, RetrainRecord, TrialParams, TrialRecord, TrialStatus
-from digit_search.report.ranking import wilson_interval
 from digit_search.retraining import retrain_and_predict
 from digit_search.run_folder import RunFolder
 from digit_search.search.cluster import running_ray, send_chatter_to

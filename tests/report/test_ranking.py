@@ -3,8 +3,9 @@ import math
 import pytest
 
 from digit_search.errors import TrialError
+from digit_search.intervals import tied, wilson_interval
 from digit_search.records import EpochMetrics, TrialStatus
-from digit_search.report.ranking import best_epoch, ranked, select_best, tied, wilson_interval
+from digit_search.report.ranking import best_epoch, ranked, select_best
 
 
 def test_the_best_epoch_is_the_most_accurate_not_the_last(make_record):
