@@ -3,7 +3,7 @@
 import datetime
 import shlex
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
 from digit_search.config import RunSettings, load_settings, to_toml
@@ -15,10 +15,10 @@ from digit_search.environment import check_same_run, describe_environment
 from digit_search.errors import RunFolderError, SearchError
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
-from digit_search.intervals import accuracy_text
+from digit_search.intervals import accuracy_text, tied
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord, TrialStatus
 from digit_search.report.build import write_report, write_tables
-from digit_search.report.ranking import ranked, select_best
+from digit_search.report.ranking import best_epoch, ranked, select_best
 from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
 from digit_search.warm_start import load_warm_start
 
@@ -84,6 +84,7 @@ def _search_retrain_report(
         write_tables(folder)
         records = load_history(folder.events).trials
         best = select_best(records, settings.search.rank_by)
+        _tell_best(records, settings.search.rank_by, len(split.validation), say)
         if settings.retrain.confirm > 1:
             _keep_checkpoints(folder, records, ())
             _confirm(settings, folder, digits, split, say)
@@ -101,6 +102,15 @@ def _search_retrain_report(
         write_tables(folder)
         raise SearchError(f"{error}\nGo on with: {_resume_command(folder)}") from error
     say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.report_html}")
+
+
+def _tell_best(records: Sequence[TrialRecord], rank_by: str, num_validation: int, say: Say) -> None:
+    """Name the best trial, and those that it does not clearly beat."""
+    scores = [(record.trial, best_epoch(record, rank_by).scored_accuracy) for record in ranked(records, rank_by)]
+    trial, accuracy = scores[0]
+    level = sorted(other for other, score in scores[1:] if tied(score, accuracy, num_validation))
+    tie = f"; tied with trial{'s' if len(level) > 1 else ''} {', '.join(map(str, level))}" if level else ""
+    say(f"best: trial {trial}, validation accuracy {accuracy_text(accuracy, num_validation)}{tie}")
 
 
 def _resume_command(folder: RunFolder) -> str:
@@ -173,11 +183,25 @@ def _search(
         control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at), say)
         with interrupts.deferred():
             records = run_search(settings, folder, digits.train, split, plan, control, _after_trial(settings, folder))
-        if control.is_over():
-            search = settings.search
-            text = f"the time budget of {search.time_budget} ended the search after {len(records)} of {search.samples} trials"
+        is_cut = len(records) < settings.search.samples or any(record.status is TrialStatus.INTERRUPTED for record in records)
+        if control.is_over() and is_cut:
+            text = _what_was_done(settings, records)
             EventLog(folder.events).note(text, at=time.time())
             say(text)
+
+
+def _what_was_done(settings: RunSettings, records: Sequence[TrialRecord]) -> str:
+    """How much of a search its time budget allowed."""
+    from digit_search.search.scheduler import expected_epochs
+
+    search = settings.search
+    cut = sum(1 for record in records if record.status is TrialStatus.INTERRUPTED)
+    epochs = sum(record.epochs[-1].epoch for record in records if record.epochs)
+    about, _ = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
+    return (
+        f"the time budget of {search.time_budget} ended the search: {len(records) - cut} of {search.samples} trials ended on their own, "
+        f"{cut} were cut short, {search.samples - len(records)} never began; {epochs:g} of about {about:.0f} epochs"
+    )
 
 
 def _announce(settings: RunSettings, say: Say) -> None:

@@ -17,6 +17,7 @@ from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.data.table import label_view, pixel_view
+from digit_search.intervals import accuracy_between
 from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialParams, TrialRecord
 from digit_search.run_folder import RunFolder, delete_checkpoints, write_whole
 from digit_search.training.batches import place_digits
@@ -179,7 +180,8 @@ def _fit_with_bar(
 
         def report(metrics: EpochMetrics) -> None:
             curve.append(metrics)
-            text = f"epoch {metrics.epoch:g}: validation accuracy {metrics.scored_accuracy:.4f}, loss {metrics.scored_loss:.4f}"
+            accuracy = accuracy_between(metrics.scored_accuracy, trainer.num_validation)
+            text = f"epoch {metrics.epoch:g}: validation accuracy {accuracy}, loss {metrics.scored_loss:.4f}"
             if quiet:
                 print(f"retraining {text}", file=sys.stderr, flush=True)  # noqa: T201
             bar.set_postfix_str(text, refresh=False)

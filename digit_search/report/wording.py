@@ -34,6 +34,7 @@ def headline(summary: Summary) -> str:
         return "No trial can be chosen yet."
     digits = f" of {plural(summary.num_validation, 'validation digit')}" if summary.num_validation else " of the validation digits"
     bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(winner.bounds)})" if winner.bounds else ""
+    tie = f", tied with {_trials(list(summary.tied_trials))}" if summary.tied_trials else ""
     by = "accuracy" if summary.rank_by == "val_accuracy" else "loss"
     if summary.confirmed:
         return (
@@ -43,7 +44,7 @@ def headline(summary: Summary) -> str:
         )
     return (
         f"Trial {winner.trial} has the best validation {by} of {plural(summary.num_candidates, 'trial')}: "
-        f"it reads {percent(winner.accuracy)}{digits} rightly{bounds}."
+        f"it reads {percent(winner.accuracy)}{digits} rightly{bounds}{tie}."
     )
 
 

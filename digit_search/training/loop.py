@@ -93,6 +93,11 @@ class Trainer:
         """Epochs trained so far."""
         return round(self._reports / self._setup.reports_per_epoch, 4)
 
+    @property
+    def num_validation(self) -> int:
+        """Digits that an accuracy stands on."""
+        return len(self._setup.validation_rows)
+
     def advance(self) -> EpochMetrics:
         """Train up to the next report and validate.
 

@@ -1,16 +1,27 @@
 """torchvision's ResNet18 for one grey channel and ten classes, and its weights on disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from digit_search.errors import DataError
-from digit_search.run_folder import whole_file
+from digit_search.run_folder import whole_file, write_whole
 
 NUM_CLASSES = 10
 MAX_WEIGHTS_BYTES = 1 << 29
+SMALL_STEM_NOTE = """\
+These weights have the stem "small": 3x3, stride 1, no pooling. To load them into torchvision's model:
+
+    model = torchvision.models.resnet18(num_classes=10)
+    model.conv1 = torch.nn.Conv2d(1, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    model.maxpool = torch.nn.Identity()
+    model.load_state_dict(torch.load("DigitRecognitionResNet18.pt", weights_only=True))
+
+`python tune_main.py predict` sees it by itself.
+"""
 
 
 def build_resnet18(seed: int, stem: str = "imagenet") -> nn.Module:
@@ -33,7 +44,15 @@ def build_resnet18(seed: int, stem: str = "imagenet") -> nn.Module:
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the model's state_dict, plain contiguous tensors on the CPU, whole or not at all."""
+    """Write the model's state_dict, plain contiguous tensors on the CPU, whole or not at all.
+
+    Weights of another stem than `imagenet` fit no stock resnet18, and a file beside them says so and how to build theirs.
+    """
+    note = path.with_suffix(".txt")
+    if stem_of(model.state_dict()) == "small":
+        write_whole(note, SMALL_STEM_NOTE)
+    else:
+        note.unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with whole_file(path) as file:
         torch.save(state, file)
@@ -62,11 +81,16 @@ def load_weights(path: Path) -> nn.Module:
     return _model_of(state, f"{path}: {wanted}")
 
 
+def stem_of(state: Mapping[str, Tensor]) -> str:
+    """The stem that a state_dict belongs to, by the shape of its first convolution."""
+    return "small" if tuple(state["conv1.weight"].shape) == (64, 1, 3, 3) else "imagenet"
+
+
 def _model_of(state: object, wanted: str) -> nn.Module:
     first = state.get("conv1.weight") if isinstance(state, dict) else None
     if not isinstance(first, torch.Tensor):
         raise DataError(f"{wanted}; found no tensor conv1.weight in it")
-    model = build_resnet18(seed=0, stem="small" if tuple(first.shape) == (64, 1, 3, 3) else "imagenet")
+    model = build_resnet18(seed=0, stem=stem_of(state))
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -6,6 +6,7 @@ machine matter less; stock and ours take turns, and ratios are medians over the 
 
 import argparse
 import copy
+import math
 import platform
 import statistics
 import sys
@@ -21,11 +22,15 @@ from torchvision.models import resnet18
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
 
-from digit_search.training.small_maps import lower_small_maps, optimizer_parameters, overlaps
+from digit_search.config import RunSettings
+from digit_search.training.averaging import WeightAverage
+from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters, overlaps
 
 IMAGE_SIZE = 28
 IMAGES_PER_ROUND = 256
 MATRIX_SIZE = 2048
+STEPS_PER_ROUND = 24
+"""Of averaging alone; not every one updates, but each run of 1, 2, 3 or 4 holds one update."""
 
 
 def main() -> None:
@@ -41,6 +46,7 @@ def main() -> None:
         return
     compare_training(stock, ours, args.batches, args.repeats)
     compare_evaluation(stock, ours, args.evaluation_batches, args.repeats)
+    print_averaging(ours, args.batches, args.repeats)
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,6 +92,32 @@ def compare_evaluation(stock: nn.Module, ours: nn.Module, batches: list[int], re
         speeds = take_turns(passes, repeats)
         stock_speed, ours_speed = map(statistics.median, speeds)
         print(f"{batch:5} {stock_speed:12.0f} {ours_speed:11.0f} {ratio(speeds):6.2f}", flush=True)
+
+
+def print_averaging(model: nn.Module, batches: list[int], repeats: int) -> None:
+    """What the moving average of the weights adds to a step, at the default half-life."""
+    half_life_epochs = RunSettings().training.ema_half_life_epochs
+    print(f"\nmoving average of the weights (half-life {half_life_epochs:g} of an epoch), share of a training step")
+    print("batch  3,600 images  37,800 images")
+    for batch in batches:
+        step = training_step(model, torch.optim.Adam(optimizer_parameters(model, weight_decay=0.0), fused=True), batch)
+        averages = [WeightAverage(changing_tensors(model), half_life_epochs * math.ceil(images / batch)) for images in (3_600, 37_800)]
+        measures = [cpu_seconds(step), *(cpu_seconds(average.after_step, STEPS_PER_ROUND) for average in averages)]
+        step_seconds, *shares = take_turns(measures, repeats)
+        medians = [statistics.median(cost / whole for whole, cost in zip(step_seconds, share, strict=True)) for share in shares]
+        print(f"{batch:5} {100 * medians[0]:11.1f} % {100 * medians[1]:12.1f} %", flush=True)
+
+
+def cpu_seconds(work: Callable[[], object], times: int = 4) -> Callable[[], float]:
+    """Return a function that measures the work's mean CPU seconds."""
+
+    def measure() -> float:
+        started_at = time.process_time()
+        for _ in range(times):
+            work()
+        return (time.process_time() - started_at) / times
+
+    return measure
 
 
 def training_step(model: nn.Module, adam: torch.optim.Adam, batch: int) -> Callable[[], None]:

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.models import resnet18
 
@@ -41,6 +42,21 @@ def test_the_small_stem_keeps_the_digits_size():
     with torch.no_grad():
         assert model.maxpool(model.conv1(torch.zeros(1, 1, 28, 28))).shape == (1, 64, 28, 28)
         assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_weights_of_the_small_stem_say_so_beside_them_and_how_to_load_them(tmp_path, monkeypatch):
+    path = tmp_path / "DigitRecognitionResNet18.pt"
+    model = build_resnet18(3, "small")
+    save_weights(model, path)
+    monkeypatch.chdir(tmp_path)
+    lines = path.with_suffix(".txt").read_text().splitlines()
+    code = "\n".join(line.strip() for line in lines if line.startswith("    "))
+    found = {"torch": torch, "torchvision": torchvision}
+    exec(code, found)
+    images = torch.randn(2, 1, 28, 28)
+    assert torch.equal(found["model"].eval()(images), model.eval()(images))
+    save_weights(build_resnet18(3), path)
+    assert not path.with_suffix(".txt").exists()
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "small"])
