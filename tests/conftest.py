@@ -100,7 +100,7 @@ def build_run(folder: RunFolder, statuses: Sequence[TrialStatus], *, finished: b
     """A run with one trial a status; `finished`: retrained, predicted and done."""
     folder.path.mkdir(parents=True)
     folder.config.write_text(f"[search]\nsamples = {max(len(statuses), 1)}\n")
-    environment = {"split": {"num_train": 3600, "num_validation": NUM_VALIDATION}, "data": {"embedded": embedded}, "workers": 2}
+    environment = {"split": {"num_train": 3600, "num_validation": NUM_VALIDATION}, "data": {"embedded": embedded}}
     folder.environment.write_text(json.dumps(environment))
     log = EventLog(folder.events)
     log.phase("search", 990.0)

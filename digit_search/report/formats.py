@@ -34,6 +34,8 @@ def number(value: float | None, digits: int = 3) -> str:
     """A number to so many significant digits, whole numbers as such."""
     if value is None:
         return MISSING
+    if math.isfinite(value) and 1000 <= abs(value) < 1e6:
+        return f"{value:.0f}"
     return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e6 else f"{value:.{digits}g}"
 
 

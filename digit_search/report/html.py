@@ -4,7 +4,7 @@ import html
 
 from digit_search.report.formats import clean_text
 
-_VOID = {"meta", "img", "input", "col", "br"}
+_VOID = {"meta", "img", "input", "col", "br", "wbr"}
 
 
 class Html(str):

@@ -67,7 +67,7 @@ def reliability_plot(predictions: Predictions) -> Picture:
         axes.set_yticks(ticks, [percent_label(tick) for tick in ticks])
         axes.set_xlabel("confidence, mean of the bin")
         axes.set_ylabel("accuracy of the bin")
-        model = Line2D([], [], color=ACCENT, marker="o", label="this model")
+        model = Line2D([], [], color=ACCENT, marker="o", linewidth=1.2, label="this model, 95 %")
         legend_above(axes, [model, Line2D([], [], color=MUTED, linestyle="--", label="perfect"), _share_handle()])
 
     top = bins[-1].num_digits / len(predictions) if bins else 0.0
@@ -93,4 +93,4 @@ def _draw_bins(axes: Axes, bins: Sequence[ConfidenceBin]) -> None:
         low, high = wilson_interval(entry.accuracy, entry.num_digits)
         axes.vlines(entry.confidence, low, high, color=ACCENT, linewidth=1.2, zorder=3)
     points = [entry.confidence for entry in bins], [entry.accuracy for entry in bins]
-    axes.plot(*points, color=ACCENT, marker="o", markersize=5, linewidth=1.2, zorder=4)
+    axes.plot(*points, color=ACCENT, marker="o", markersize=5, linestyle="none", zorder=4)

@@ -17,7 +17,7 @@ from digit_search.report.importance import Importance
 from digit_search.report.importance_plot import importance_plot
 from digit_search.report.page_model import model_part
 from digit_search.report.page_result import bullets, facts, gaps_section, picture, result_section, section
-from digit_search.report.page_trials import trial_details, trials_table
+from digit_search.report.page_trials import narrow_css, trial_details, trials_table
 from digit_search.report.parallel_plot import parallel_coordinates
 from digit_search.report.parameters import param_scale
 from digit_search.report.run_data import RunData
@@ -38,7 +38,9 @@ NAVIGATION = (
 
 def build_page(run: RunData, summary: Summary) -> str:
     """The page as HTML, the same for the same files."""
-    return "<!doctype html>\n" + element("html", _head(summary), element("body", _header(summary), _main(run, summary)), lang="en") + "\n"
+    return (
+        "<!doctype html>\n" + element("html", _head(run, summary), element("body", _header(summary), _main(run, summary)), lang="en") + "\n"
+    )
 
 
 @cache
@@ -53,7 +55,7 @@ def theme_css() -> str:
     return f":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
-def _head(summary: Summary) -> Html:
+def _head(run: RunData, summary: Summary) -> Html:
     script = _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Even if foreign text slipped through the escaping, the browser would neither run it nor let it call anybody.
@@ -66,7 +68,7 @@ def _head(summary: Summary) -> Html:
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"{summary.run}: report of the search"),
-        element("style", Html(theme_css() + _asset("page.css"))),
+        element("style", Html(theme_css() + _asset("page.css") + narrow_css(run.history.trials))),
         element("script", Html(script), type="module"),
     )
 

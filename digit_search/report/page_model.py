@@ -23,8 +23,8 @@ def model_part(run: RunData) -> Html:
     if run.predictions is None or not len(run.predictions):
         return join(curves, element("p", NO_PREDICTIONS, class_="missing"))
     predictions = run.predictions
-    plots = element("div", picture(class_plot(predictions), ""), picture(reliability_plot(predictions), ""), class_="plots")
-    return join(curves, _confusion(predictions), plots, _digits(predictions))
+    drawn = (picture(each(predictions), "") for each in (class_plot, reliability_plot))
+    return join(curves, element("div", _confusion(predictions), *drawn, class_="plots"), _digits(predictions))
 
 
 def _confusion(predictions: Predictions) -> Html:

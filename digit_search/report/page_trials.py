@@ -2,15 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from digit_search.intervals import wilson_interval
 from digit_search.records import PARAM_NAMES, EpochMetrics, RungDecision, TrialOrigin, TrialRecord, TrialStatus
-from digit_search.report.formats import count, duration, interval, number, one_line, percent
-from digit_search.report.html import Html, element, join, link
+from digit_search.report.formats import duration, interval, number, one_line, percent
+from digit_search.report.html import Html, element, escape, join, link
 from digit_search.report.page_result import param_rows
 from digit_search.report.parameters import shown_params
 from digit_search.report.ranking import best_epoch, ranked
 from digit_search.report.run_data import RunData
+from digit_search.report.small_curve import frame_of, small_curve
 from digit_search.report.wording import rung_words
 
 MAX_DETAILED = 600
@@ -32,12 +35,35 @@ def _number_cell(text: str, value: float | None) -> Html:
     return _cell(text, float("nan") if value is None else value)
 
 
-def _columns(params: Sequence[str]) -> list[Column]:
-    scores = [("val accuracy", True), ("95 % interval", True), ("val loss", True), ("best epoch", True), ("epochs", True)]
-    return [
-        *(("trial", False), ("rank", True), ("status", False), *scores, *((name, name != "stem") for name in params)),
-        *(("images", True), ("time", True), ("device", False), ("error", False)),
-    ]
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the table has columns for besides those that it always has."""
+
+    params: Sequence[str]
+    devices: bool
+    """Where trials ran on devices of more than one kind; else the first screen names it."""
+    errors: bool
+
+    @property
+    def columns(self) -> list[Column]:
+        scores = [("val accuracy", True), ("95 % interval", True), ("val loss", True), ("best epoch", True), ("epochs", True)]
+        return [
+            *(("trial", False), ("rank", True), ("status", False), *scores, *((name, name != "stem") for name in self.params)),
+            *(("time", True), *[("device", False)] * self.devices, *[("error", False)] * self.errors),
+        ]
+
+
+def _shown(records: Sequence[TrialRecord]) -> _Shown:
+    devices = {record.device for record in records if record.device}
+    return _Shown(shown_params(records), len(devices) > 1, any(record.error for record in records))
+
+
+def narrow_css(records: Sequence[TrialRecord]) -> str:
+    """Rules that name each cell on a narrow screen, where a trial's cells stand below each other instead of under their headings."""
+    names = (name for name, _ in _shown(records).columns[1:])
+    rules = (f'#trials-table td:nth-child({place})::before{{content:"{name} "}}' for place, name in enumerate(names, start=2))
+    first = '#trials-table tbody th::before{content:"trial "}'
+    return f"@media screen and (max-width:74rem){{{first}{''.join(rules)}}}"
 
 
 def _param_cell(record: TrialRecord, name: str) -> Html:
@@ -52,12 +78,12 @@ def _score_cells(best: EpochMetrics | None, num_validation: int | None) -> list[
     return [
         _cell(percent(best.scored_accuracy), best.scored_accuracy),
         _number_cell(interval(bounds), bounds[0] if bounds else None),
-        _cell(f"{best.scored_loss:.4g}", best.scored_loss),
+        _cell(number(best.scored_loss), best.scored_loss),
         _cell(number(best.epoch), best.epoch),
     ]
 
 
-def _row(run: RunData, record: TrialRecord, rank: int | None, params: Sequence[str], *, has_details: bool) -> Html:
+def _row(run: RunData, record: TrialRecord, rank: int | None, shown: _Shown, *, has_details: bool) -> Html:
     best = None if rank is None else best_epoch(record, run.rank_by)
     name = f"{record.trial} (baseline)" if record.origin is TrialOrigin.BASELINE else str(record.trial)
     last = record.epochs[-1].epoch if record.epochs else 0
@@ -69,11 +95,10 @@ def _row(run: RunData, record: TrialRecord, rank: int | None, params: Sequence[s
         element("td", badge, class_="text"),
         *_score_cells(best, run.num_validation),
         _cell(number(last), last),
-        *(_param_cell(record, param) for param in params),
-        _cell(count(record.images), record.images),
+        *(_param_cell(record, param) for param in shown.params),
         _cell(duration(record.seconds), record.seconds),
-        _cell(one_line(record.device, 40)),
-        _cell(one_line(record.error, 80)),
+        *[_cell(one_line(record.device, 40))] * shown.devices,
+        *[element("td", one_line(record.error, 80), class_="text error")] * shown.errors,
         data_status=str(record.status),
     )
 
@@ -83,10 +108,10 @@ def trials_table(run: RunData) -> Html:
     order = ranked(run.history.trials, run.rank_by)
     ranks = {record.trial: rank for rank, record in enumerate(order, start=1)}
     rest = [record for record in run.history.trials if record.trial not in ranks]
-    params = shown_params(run.history.trials)
+    shown = _shown(run.history.trials)
     detailed = detailed_trials(run)
-    rows = [_row(run, record, ranks.get(record.trial), params, has_details=record.trial in detailed) for record in (*order, *rest)]
-    heads = [_head(*column) for column in _columns(params)]
+    rows = [_row(run, record, ranks.get(record.trial), shown, has_details=record.trial in detailed) for record in (*order, *rest)]
+    heads = [_head(*column) for column in shown.columns]
     table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), class_="sortable", id="trials-table")
     return join(
         _filters(run.history.trials), element("div", table, class_="scroll", tabindex=0, role="region", aria_label="Table of trials")
@@ -94,7 +119,9 @@ def trials_table(run: RunData) -> Html:
 
 
 def _head(text: str, is_number: bool) -> Html:
-    return element("th", element("button", text, type="button"), scope="col", class_="number" if is_number else "text")
+    # A long name may break after its underscore.
+    name = Html("_<wbr>".join(escape(word) for word in text.split("_")))
+    return element("th", element("button", name, type="button"), scope="col", class_="number" if is_number else "text")
 
 
 def _filters(records: Sequence[TrialRecord]) -> Html:
@@ -115,8 +142,13 @@ def trial_details(run: RunData) -> Html:
     for rung in run.history.rungs:
         rungs[rung.trial].append(rung)
     shown = detailed_trials(run)
+    frame, best = frame_of(run.history.trials), next(iter(ranked(run.history.trials, run.rank_by)), None)
     with_epochs = sum(len(record.epochs) for record in run.history.trials) <= MAX_EPOCH_ROWS
-    parts = [_details(record, rungs[record.trial], run.rank_by, with_epochs) for record in run.history.trials if record.trial in shown]
+    parts = [
+        _details(run, record, rungs[record.trial], small_curve(record, best, frame), with_epochs=with_epochs)
+        for record in run.history.trials
+        if record.trial in shown
+    ]
     note = "" if len(parts) == len(run.history.trials) else f"The {len(parts)} best trials; trials.csv and epochs.csv hold all of them."
     return join(element("p", note, class_="muted") if note else "", *parts)
 
@@ -128,19 +160,35 @@ def detailed_trials(run: RunData) -> set[int]:
     return {record.trial for record in chosen}
 
 
-def _details(record: TrialRecord, rungs: list[RungDecision], rank_by: str, with_epochs: bool) -> Html:
-    scored = ranked([record], rank_by)
-    best = best_epoch(record, rank_by) if scored else None
+def _logs(run: RunData, record: TrialRecord) -> Html:
+    """Links to what the trial left beside the page, as far as it is there."""
+    own = run.folder.trial(record.trial)
+    found = [path for path in (own / "error.log", own, run.folder.log) if path.exists()]
+    links = (link(f"{address}{'/' if path.is_dir() else ''}", address) for path in found for address in [_address(run, path)])
+    parts = [part for address in links for part in (" · ", address)]
+    return element("p", "Logs: ", *parts[1:], class_="logs") if found else Html("")
+
+
+def _address(run: RunData, path: Path) -> str:
+    return path.relative_to(run.folder.path).as_posix()
+
+
+def _details(run: RunData, record: TrialRecord, rungs: list[RungDecision], curve: Html, *, with_epochs: bool) -> Html:
+    scored = ranked([record], run.rank_by)
+    best = best_epoch(record, run.rank_by) if scored else None
     score = f", {percent(best.scored_accuracy)} in epoch {number(best.epoch)}" if best else ""
-    told = [f"{name} {value}" for name, value in param_rows(record.params, PARAM_NAMES)]
-    told += [f"seed {record.seed}", f"origin {record.origin}"]
+    params = " · ".join(f"{name} {value}" for name, value in param_rows(record.params, PARAM_NAMES))
+    told = [f"seed {record.seed}", f"origin {record.origin}"]
     told += [f"{name} {one_line(value)}" for name, value in (("device", record.device), ("node", record.node)) if value]
     return element(
         "details",
         element("summary", f"Trial {record.trial}: {record.status}{score}"),
+        curve,
+        element("p", element("strong", "Parameters: "), params),
         element("p", " · ".join(told)),
         element("p", f"ASHA: {rung_words(rungs)}.") if rungs else "",
         element("pre", record.error, class_="reason") if record.error else "",
+        _logs(run, record),
         _epochs_table(record) if with_epochs and record.epochs else "",
         id=f"trial-{record.trial}",
     )
@@ -150,8 +198,8 @@ def _epochs_table(record: TrialRecord) -> Html:
     heads = ("epoch", "lr", "train loss", "train accuracy", "val loss", "val accuracy", "time")
     rows = (
         (
-            *(number(metrics.epoch), number(metrics.lr), f"{metrics.train_loss:.4g}", percent(metrics.train_accuracy)),
-            *(f"{metrics.scored_loss:.4g}", percent(metrics.scored_accuracy), duration(metrics.seconds)),
+            *(number(metrics.epoch), number(metrics.lr), number(metrics.train_loss), percent(metrics.train_accuracy)),
+            *(number(metrics.scored_loss), percent(metrics.scored_accuracy), duration(metrics.seconds)),
         )
         for metrics in record.epochs
     )

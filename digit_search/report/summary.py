@@ -21,6 +21,7 @@ from digit_search.report.ranking import (
 )
 from digit_search.report.run_data import RunData
 from digit_search.report.work_clock import WorkClock
+from digit_search.report.workers import worker_lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ class Cost:
     devices: tuple[str, ...]
     nodes: tuple[str, ...]
     num_workers: int | None
+    """Trials that ran at a time, None where no trial tells when it began."""
+    processor: str
+    """As the system names it; empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,6 @@ def _cost(run: RunData) -> Cost:
     fresh = [record for record in confirmations if not retraining or record.seed != retraining.seed]
     retrained = (*retrained, *(metrics for record in fresh for metrics in record.epochs))
     devices = [record.device for record in records] + ([retraining.device] if retraining else [])
-    workers = run.environment.get("workers")
     clock = WorkClock(run.history.spans)
     return Cost(
         trials_by_status={str(status): statuses[status] for status in TrialStatus if statuses[status]},
@@ -224,6 +227,7 @@ def _cost(run: RunData) -> Cost:
         wall_seconds=clock.seconds if clock.spans else None,
         rest_seconds=sum(seconds for _, seconds in clock.rests),
         devices=tuple(sorted(set(filter(None, devices)))),
+        processor=str(run.section("hardware").get("cpu", "")),
         nodes=tuple(sorted({record.node for record in records if record.node})),
-        num_workers=workers if isinstance(workers, int) else None,
+        num_workers=len(worker_lanes(records, clock)) or None,
     )

@@ -1,16 +1,15 @@
 """When each worker was busy with which trial, and when it idled."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from digit_search.records import TrialRecord, TrialStatus
+from digit_search.records import TrialRecord
 from digit_search.report.formats import duration, one_line, percent, plural
 from digit_search.report.style import FONT_POINTS, GRID, INK, LOOKS, MANY_TRIALS, MUTED, PAPER, legend_patches
 from digit_search.report.svg import WIDE, Picture, draw, trial_link
 from digit_search.report.work_clock import WorkClock
+from digit_search.report.workers import Lane, worker_lanes
 
 MAX_LANES = 48
 """More workers than that make no picture; the first are shown."""
@@ -18,49 +17,6 @@ BAR_ALPHA = 0.3
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.2}
 AXIS_POINTS = 560
 """About the width of the axes in points, to know which bars have room for a number."""
-Span = tuple[TrialRecord, float, float]
-"""A trial with its begin and end, in seconds of the run's work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """What one worker did. Ray does not say which process ran a trial, so a lane is the first worker of the node that was free."""
-
-    node: str
-    trials: tuple[Span, ...]
-    """In order."""
-
-    @property
-    def busy_seconds(self) -> float:
-        return sum(end - begin for _, begin, end in self.trials)
-
-
-def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock) -> list[Lane]:
-    """Lay the trials out on as few workers a node as were busy at a time, by node; a trial that has no end yet lasts until the clock's."""
-    nodes = {record.node for record in records if record.node}
-    spans = sorted((_span(record, clock) for record in records if record.started_at > 0), key=lambda span: (span[1], span[0].trial))
-    lanes: dict[str, list[list[Span]]] = defaultdict(list)
-    for span in spans:
-        # A trial that reported nothing names no node; where there is only one, it ran there.
-        node = lanes[next(iter(nodes)) if len(nodes) == 1 else span[0].node]
-        free = [lane for lane in node if lane[-1][2] <= span[1]]
-        if free:
-            # The one that idled longest: to take any would leave the last workers without trials.
-            min(free, key=lambda lane: lane[-1][2]).append(span)
-        else:
-            node.append([span])
-    return [Lane(name, tuple(lane)) for name in sorted(lanes) for lane in lanes[name]]
-
-
-def _span(record: TrialRecord, clock: WorkClock) -> Span:
-    """When the trial kept a worker busy.
-
-    Ray Tune asks for a trial before a worker is free for it, so a trial that reported began its work no earlier than its reported
-    seconds before its end.
-    """
-    started, ended = clock.at(record.started_at), clock.at(record.ended_at)
-    begin = max(started, ended - record.seconds) if record.epochs else started
-    return record, begin, clock.seconds if record.status is TrialStatus.RUNNING else max(ended, begin)
 
 
 def timeline(records: Sequence[TrialRecord], clock: WorkClock) -> Picture | None:

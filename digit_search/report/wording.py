@@ -149,13 +149,14 @@ def cost_rows(summary: Summary) -> list[tuple[str, str]]:
     cost = summary.cost
     statuses = ", ".join(f"{num_trials} {status}" for status, num_trials in cost.trials_by_status.items())
     workers = f", {plural(cost.num_workers, 'worker')}" if cost.num_workers else ""
+    processor = f" ({one_line(cost.processor, 60)})" if cost.processor and "cpu" in cost.devices else ""
     return [
         ("Trials", f"{sum(cost.trials_by_status.values())}{f': {statuses}' if statuses else ''}"),
         ("Epochs", f"{cost.num_epochs:,g}"),
         ("Training images", count(cost.num_images)),
         ("Wall time", duration(cost.wall_seconds) + (f", after rests of {duration(cost.rest_seconds)}" if cost.rest_seconds >= 1 else "")),
         ("Time of all trials together", duration(cost.trial_seconds)),
-        ("Device", (", ".join(one_line(device, 40) for device in cost.devices) or "unknown") + workers),
+        ("Device", (", ".join(one_line(device, 40) for device in cost.devices) or "unknown") + processor + workers),
     ]
 
 

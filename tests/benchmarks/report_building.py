@@ -138,7 +138,7 @@ def write_run(folder: RunFolder, num_trials: int, seed: int = 0) -> None:
     settings = settings.model_copy(update={"search": settings.search.model_copy(update={"samples": num_trials})})
     write_whole(folder.config, to_toml(settings))
     split = {"num_train": NUM_TRAIN, "num_validation": NUM_VALIDATION}
-    write_whole(folder.environment, json.dumps({"split": split, "data": {"embedded": False}, "workers": NUM_WORKERS}))
+    write_whole(folder.environment, json.dumps({"split": split, "data": {"embedded": False}}))
     log = EventLog(folder.events)
     log.phase("read", 1.8e9)
     log.phase("search", 1.8e9 + 5)

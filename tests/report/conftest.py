@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-VOID = {"meta", "img", "input", "br", "col"}
+VOID = {"meta", "img", "input", "br", "col", "wbr"}
 
 
 @dataclass

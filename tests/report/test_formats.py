@@ -23,7 +23,8 @@ def test_durations_round_over_into_the_next_unit(seconds, told):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(None, "–"), (32, "32"), (4.0, "4"), (0.00034712, "0.000347"), (1e-5, "1e-05"), (float("inf"), "inf")]
+    ("value", "told"),
+    [(None, "–"), (32, "32"), (4.0, "4"), (0.00034712, "0.000347"), (1e-5, "1e-05"), (24307.6, "24308"), (float("inf"), "inf")],
 )
 def test_numbers_have_three_significant_digits(value, told):
     assert number(value) == told

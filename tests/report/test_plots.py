@@ -10,8 +10,9 @@ from digit_search.report.parallel_plot import parallel_coordinates
 from digit_search.report.parameters import param_scale, shown_params
 from digit_search.report.run_data import load_run_data
 from digit_search.report.search_plots import history_plots, slice_plots
-from digit_search.report.timeline_plot import timeline, worker_lanes
+from digit_search.report.timeline_plot import timeline
 from digit_search.report.work_clock import WorkClock
+from digit_search.report.workers import worker_lanes
 
 SPACE = SearchSettings().space
 CLOCK = WorkClock([(0.0, 1e6)])

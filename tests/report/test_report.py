@@ -53,8 +53,9 @@ def test_a_finished_run_has_all_files_and_all_sections(finished_run, read_page):
     assert all(path.exists() for path in paths)
     for told in ("kaggle competitions submit", "Confusion matrix", "95 % interval", "97.00\N{NO-BREAK SPACE}% of 1,000 test digits"):
         assert told in page.text
-    # Comparison, learning curves, history by trials and images, four parameters, parallel coordinates, timeline, retraining, model.
-    assert len(page.all("svg")) == 1 + 1 + 2 + 4 + 1 + 1 + 2 + 2
+    # Comparison, learning curves, history by trials and images, four parameters, parallel coordinates, timeline, retraining, model, and a
+    # small curve a trial.
+    assert len(page.all("svg")) == 1 + 1 + 2 + 4 + 1 + 1 + 2 + 2 + 5
     assert len(page.all("details")) == 5 + 1
     assert "Embedded sample" not in page.text
 
@@ -169,7 +170,7 @@ def test_the_table_sorts_by_numbers_and_filters_by_status(finished_run, read_pag
     rows = [attributes["data-status"] for attributes in page.all("tr") if "data-status" in attributes]
     assert sorted(rows) == ["completed", "completed", "failed", "interrupted", "stopped"]
     heads = [head for head in page.all("th") if head.get("scope") == "col" and head.get("class") in ("number", "text")]
-    assert len(heads) == len([button for button in page.all("button") if button["type"] == "button"]) == 16
+    assert len(heads) == len([button for button in page.all("button") if button["type"] == "button"]) == 14
     assert any(attributes.get("data-value") == "0.01" for attributes in page.all("td"))
 
 
