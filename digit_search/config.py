@@ -104,8 +104,8 @@ class SearchSettings(Settings):
     startup_trials: Annotated[int, Field(ge=1)] = 6
     """Trials that are spread at random before TPE's model is asked; the baseline, the points and a warm start's trials count.
 
-    Replayed searches of 20 trials end alike with 3 to 10 of them and worse with 1; 6 leave most of such a search to the model
-    (`tests/benchmarks/replay.py`).
+    Replayed searches of 20 trials end alike, within the noise of 0.1 points, with 1 to 10 of them (`tests/benchmarks/replay.py`); 6 leave
+    most of such a search to the model, which begins with more trials than there are parameters.
     """
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
     """What ASHA and Optuna compare, of the averaged weights where averaging is on. The loss moves in finer steps than the accuracy."""
