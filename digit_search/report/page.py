@@ -1,20 +1,16 @@
 """report.html: the whole comparison of the trials in one file that needs no network."""
 
-import base64
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from digit_search.config import to_toml
 from digit_search.report.contour_plot import contour_plot
 from digit_search.report.curve_plots import learning_curves
-from digit_search.report.formats import one_line
+from digit_search.report.formats import flatten
 from digit_search.report.html import Html, element, join, link
 from digit_search.report.importance import Importance
 from digit_search.report.importance_plot import importance_plot
+from digit_search.report.page_frame import html_page
 from digit_search.report.page_model import model_part
 from digit_search.report.page_result import bullets, facts, gaps_section, picture, result_section, section
 from digit_search.report.page_trials import narrow_css, trial_details, trials_table
@@ -22,7 +18,6 @@ from digit_search.report.parallel_plot import parallel_coordinates
 from digit_search.report.parameters import param_scale
 from digit_search.report.run_data import RunData
 from digit_search.report.search_plots import history_plots, scored_points, slice_plots
-from digit_search.report.style import THEME
 from digit_search.report.summary import Summary
 from digit_search.report.timeline_plot import timeline
 from digit_search.report.wording import METHODS, importance_verdict, state
@@ -38,39 +33,8 @@ NAVIGATION = (
 
 def build_page(run: RunData, summary: Summary) -> str:
     """The page as HTML, the same for the same files."""
-    return (
-        "<!doctype html>\n" + element("html", _head(run, summary), element("body", _header(summary), _main(run, summary)), lang="en") + "\n"
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    """A file that lies beside this module."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def theme_css() -> str:
-    """The colours as CSS variables, for light and dark; what is printed is light."""
-    light, dark = (";".join(f"--{name}:{pair[index]}" for name, pair in THEME.items()) for index in (0, 1))
-    return f":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-
-
-def _head(run: RunData, summary: Summary) -> Html:
-    script = _asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Even if foreign text slipped through the escaping, the browser would neither run it nor let it call anybody.
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{summary.run}: report of the search"),
-        element("style", Html(theme_css() + _asset("page.css") + narrow_css(run.history.trials))),
-        element("script", Html(script), type="module"),
-    )
+    title = f"{summary.run}: report of the search"
+    return html_page(title, _header(summary), _main(run, summary), more_css=narrow_css(run.history.trials))
 
 
 def _header(summary: Summary) -> Html:
@@ -120,7 +84,7 @@ def _importance_part(run: RunData, found: Sequence[Importance]) -> Html:
         return join(element("h3", "What matters most"), told)
     scales = [param_scale(importance.name, chosen, space.get(importance.name)) for importance in found[:2]]
     drawn = [importance_plot(found, len(points)), *([contour_plot(points, *scales)] if len(scales) == 2 else [])]
-    return join(told, element("div", *(picture(each, "") for each in drawn if each), class_="plots"))
+    return join(element("h3", "What matters most"), told, element("div", *(picture(each, "") for each in drawn if each), class_="plots"))
 
 
 def _made_part(run: RunData) -> Html:
@@ -145,15 +109,3 @@ def _shown_files(run: RunData) -> list[Path]:
     folder = run.folder
     tables = [folder.config, folder.environment, folder.trials, folder.epochs, folder.rungs, folder.best, folder.report_md]
     return [*tables, folder.weights, folder.solution, folder.study, folder.log, folder.tune]
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested tables as pairs of a dotted name and a short text."""
-    rows: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        name = f"{prefix}{one_line(str(key), 60)}"
-        if isinstance(value, Mapping):
-            rows += flatten(value, f"{name}.")
-        else:
-            rows.append((name, one_line(value if isinstance(value, str) else json.dumps(value), 200)))
-    return rows

@@ -62,6 +62,7 @@ def open_page(browser) -> Iterator[Callable[..., Opened]]:
     def open_address(address: str, *, size: tuple[int, int] = DESKTOP, theme: str = "light", script: bool = True) -> Opened:
         viewport = {"width": size[0], "height": size[1]}
         contexts.append(browser.new_context(viewport=viewport, color_scheme=theme, java_script_enabled=script))
+        contexts[-1].set_default_timeout(10_000)
         opened = Opened(contexts[-1].new_page())
         opened.page.goto(address)
         return opened
