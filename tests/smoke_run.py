@@ -38,6 +38,8 @@ class Seen:
     metrics: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=lambda: defaultdict(list))
     """Labels and value of every sample of ours that was ever exported, by the metric's name."""
     descendants: set[psutil.Process] = field(default_factory=set)
+    visit: Any = None
+    """The pages of Ray's dashboard, where there is a browser to see them."""
     stdout: str = ""
     stderr: str = ""
 

@@ -1,25 +1,15 @@
 """A headless Chromium (the system's, driven by playwright), and pages that remember what went wrong on them."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-"""What a container needs, and nothing that calls anybody by itself."""
+from tests.browser.chromium import ARGUMENTS, PROGRAMS, chromium
+
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
-
-
-def chromium() -> str | None:
-    """The first Chromium on the path."""
-    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ from typing import Self
 
 from playwright.sync_api import Error, Page, sync_playwright
 
+from tests.browser.chromium import ARGUMENTS
+
 PATIENCE_MS = 60_000
 TOKEN_FIELD = "Enter your authentication token"
 
@@ -18,11 +20,11 @@ class Visit:
     """What is said of a wrong token."""
     trouble: str = ""
 
-    def look(self, program: str, arguments: list[str], address: str, token: str, run: str) -> Self:
+    def look(self, program: str, address: str, token: str, run: str) -> Self:
         """Go through the pages with a browser of our own: this is done in a thread beside the run."""
         try:
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=program, args=arguments)
+                browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
                 page = browser.new_page(viewport={"width": 1400, "height": 1000})
                 page.set_default_timeout(PATIENCE_MS)
                 self._log_in(page, address, token)
