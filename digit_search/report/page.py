@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from digit_search.config import to_toml
+from digit_search.records import TrialOrigin, TrialRecord
 from digit_search.report.contour_plot import contour_plot
 from digit_search.report.curve_plots import learning_curves
 from digit_search.report.formats import flatten
@@ -16,6 +17,7 @@ from digit_search.report.page_result import bullets, facts, gaps_section, pictur
 from digit_search.report.page_trials import narrow_css, trial_details, trials_table
 from digit_search.report.parallel_plot import parallel_coordinates
 from digit_search.report.parameters import param_scale
+from digit_search.report.ranking import ranked
 from digit_search.report.run_data import RunData
 from digit_search.report.search_plots import history_plots, scored_points, slice_plots
 from digit_search.report.summary import Summary
@@ -25,6 +27,10 @@ from digit_search.report.work_clock import WorkClock
 
 NO_SCORE = "There is nothing to show yet: no trial has a score."
 NO_TRIAL = "No trial has begun."
+NO_TIMES = "No trial tells when it began, so there is no timeline."
+TOO_MANY = "There are too many trials for a timeline; events.jsonl tells when each began and ended."
+MAX_DRAWN = 900
+NUM_BEST_DRAWN = 100
 NAVIGATION = (
     *(("result", "Result"), ("gaps", "What was not done"), ("trials", "Trials"), ("curves", "Learning curves"), ("search", "The search")),
     *(("model", "The final model"), ("details", "Each trial"), ("made", "How it was made")),
@@ -45,7 +51,7 @@ def _header(summary: Summary) -> Html:
 
 def _main(run: RunData, summary: Summary) -> Html:
     records, history = run.history.trials, run.history
-    curves = picture(learning_curves(records, history.rungs, run.rank_by), NO_SCORE)
+    curves = picture(learning_curves(drawn_trials(run), history.rungs, run.rank_by), NO_SCORE)
     nothing = element("p", NO_TRIAL, class_="missing")
     return element(
         "main",
@@ -61,29 +67,41 @@ def _main(run: RunData, summary: Summary) -> Html:
 
 
 def _search_part(run: RunData, summary: Summary) -> Html:
-    records, space = run.history.trials, run.settings.search.space
+    records, space = drawn_trials(run), run.settings.search.space
     history, slices = history_plots(records, run.rank_by), slice_plots(records, run.rank_by, space)
+    few = "" if len(records) == len(run.history.trials) else f"The pictures show {len(records)} of {len(run.history.trials)} trials."
     note = "Each trial at its best epoch. A stopped trial had fewer epochs to get there, so compare like with like."
     sliced = element("div", *(picture(drawn, "") for drawn in slices), class_="plots")
     return join(
+        element("p", few, class_="muted") if few else "",
         element("div", *(picture(drawn, "") for drawn in history), class_="plots") if history else element("p", NO_SCORE, class_="missing"),
         join(element("h3", "Accuracy along each parameter"), element("p", note, class_="muted"), sliced) if slices else "",
-        _importance_part(run, summary.importances) if history else "",
+        _importance_part(run, summary.importances, summary.num_candidates) if history else "",
         picture(parallel_coordinates(records, run.rank_by, space), "") if history else "",
-        picture(timeline(records, WorkClock(run.history.spans)), "No trial tells when it began, so there is no timeline."),
+        picture(None if few else timeline(records, WorkClock(run.history.spans)), TOO_MANY if few else NO_TIMES),
     )
 
 
-def _importance_part(run: RunData, found: Sequence[Importance]) -> Html:
+def drawn_trials(run: RunData) -> Sequence[TrialRecord]:
+    """All trials, or of very many the best, the baseline, and every so manieth of the others, so that the page stays small."""
+    records = run.history.trials
+    if len(records) <= MAX_DRAWN:
+        return records
+    step = -(-len(records) // (MAX_DRAWN - NUM_BEST_DRAWN - 1))
+    kept = {record.trial for record in [*ranked(records, run.rank_by)[:NUM_BEST_DRAWN], *records[::step]]}
+    return [record for record in records if record.trial in kept or record.origin is TrialOrigin.BASELINE]
+
+
+def _importance_part(run: RunData, found: Sequence[Importance], num_trials: int) -> Html:
     """Which parameters matter, and the accuracy over the two that matter most."""
-    points = scored_points(run.history.trials, run.rank_by)
+    points = scored_points(drawn_trials(run), run.rank_by)
     space = run.settings.search.space
     chosen = [record for record, _ in points]
-    told = element("p", importance_verdict(found, len(points)))
+    told = element("p", importance_verdict(found, num_trials))
     if not found:
         return join(element("h3", "What matters most"), told)
     scales = [param_scale(importance.name, chosen, space.get(importance.name)) for importance in found[:2]]
-    drawn = [importance_plot(found, len(points)), *([contour_plot(points, *scales)] if len(scales) == 2 else [])]
+    drawn = [importance_plot(found, num_trials), *([contour_plot(points, *scales)] if len(scales) == 2 else [])]
     return join(element("h3", "What matters most"), told, element("div", *(picture(each, "") for each in drawn if each), class_="plots"))
 
 
