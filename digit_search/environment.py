@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from digit_search import __version__
-from digit_search.config import RunSettings
+from digit_search.config import RunSettings, to_tree
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import RunFolderError
@@ -63,6 +63,7 @@ def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit)
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         },
         "seed": settings.seed,
+        "settings": to_tree(settings),
         "commit": _commit(),
         "data": {
             "folder": str(digits.source.folder),
@@ -88,6 +89,38 @@ def recorded_surroundings(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
         return (begun["data"]["train_fingerprint"], begun["data"]["test_fingerprint"]), dict(begun["versions"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
+
+
+CHANGEABLE = ("ray", "resources.workers", "data.dir", "data.cache_dir", "data.max_csv_bytes", "search.warm_start")
+CHANGEABLE += ("search.max_failures", "search.trial_timeout", "search.time_budget")
+"""Settings that change no result of a run that has begun, so that it may go on with others: fewer workers where memory was short."""
+
+
+def check_same_settings(path: Path, settings: RunSettings) -> None:
+    """See that a run's config.toml says what it said when the run began.
+
+    Raises:
+        RunFolderError: naming each difference.
+    """
+    try:
+        begun = json.loads(path.read_bytes()).get("settings", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
+    if changed := _changed_settings(begun, to_tree(settings)):
+        raise RunFolderError(
+            f"{path.with_name('config.toml')}: expected the settings that the run began with, found others: {'; '.join(changed)}. "
+            "Change them back, or begin a new run."
+        )
+
+
+def _changed_settings(begun: Any, now: Any, key: str = "") -> list[str]:
+    """The settings that differ, with both values. One that the run began without came with a later version and is left out."""
+    if key in CHANGEABLE:
+        return []
+    if isinstance(begun, dict) and isinstance(now, dict) and key != "search.space":
+        names = [name for name in begun if name in now]
+        return [line for name in names for line in _changed_settings(begun[name], now[name], f"{key}.{name}".lstrip("."))]
+    return [] if begun == now else [f"{key} was {begun} and is {now}"]
 
 
 def check_same_run(path: Path, digits: Digits, *, force: bool) -> None:

@@ -3,6 +3,7 @@
 These lines are the truth: `trials.csv`, `epochs.csv`, `rungs.csv` and the report are made from them, at any time, by anyone.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from digit_search.errors import RunFolderError
+from digit_search.errors import RunFolderError, StorageError
 from digit_search.records import (
     Confirmation,
     EarlierTrial,
@@ -63,17 +64,17 @@ class EventLog:
         """Add one event.
 
         Raises:
-            RunFolderError: if the disk does not take it.
+            StorageError: if the disk does not take it; the events before are untouched then.
         """
         line = json.dumps({"event": event, "at": round(at, 3), **values}, allow_nan=False) + "\n"
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                os.write(descriptor, line.encode())
+                _append_whole(descriptor, line.encode())
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise RunFolderError(f"{self._path}: cannot be written: {error.strerror}. Make space, then resume.") from error
+            raise StorageError.of(self._path, error) from error
 
     def trial_started(self, trial: int, params: TrialParams, seed: int, origin: TrialOrigin, at: float) -> None:
         self.append("trial_started", at, trial=trial, params=asdict(params), seed=seed, origin=origin)
@@ -104,6 +105,16 @@ class EventLog:
 
     def retrained(self, record: RetrainRecord, at: float) -> None:
         self.append("retrained", at, **asdict(record))
+
+
+def _append_whole(descriptor: int, line: bytes) -> None:
+    """Append the line and see it on the disk, or leave the file as it was: a disk that gets full takes a part of a line."""
+    size = os.fstat(descriptor).st_size
+    if os.write(descriptor, line) < len(line):
+        os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    # A power cut must not take reports that a checkpoint is ahead of.
+    os.fsync(descriptor)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -35,6 +35,12 @@ class Interrupts:
         """Take the signals back from whoever took them meanwhile: ray.init (2.60) installs a SIGTERM handler of its own."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        self.check()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal came: one that falls into a library's import or a finalizer may be lost there."""
+        if self.pending:
+            raise KeyboardInterrupt
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -44,12 +50,11 @@ class Interrupts:
             yield
         finally:
             self._deferring = False
-        if self.pending:
-            raise KeyboardInterrupt
+        self.check()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.pending:
-            # Ray's processes share our fate: the kernel ends them with us.
+            # Ray's processes share our fate: the kernel ends most of them with us, our guardian the rest.
             sys.stderr.write("\nended at once\n")
             sys.stderr.flush()
             os._exit(130)

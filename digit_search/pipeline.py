@@ -3,16 +3,19 @@
 import datetime
 import shlex
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from digit_search.config import RunSettings, load_settings, to_toml
 from digit_search.data.load import Digits, load_digits
 from digit_search.data.reader import read_test
 from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
-from digit_search.environment import check_same_run, describe_environment
-from digit_search.errors import RunFolderError, SearchError
+from digit_search.environment import check_same_run, check_same_settings, describe_environment
+from digit_search.errors import ResourceError, RunFolderError, SearchError, StorageError
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.intervals import accuracy_text, tied
@@ -21,6 +24,9 @@ from digit_search.report.build import write_report, write_tables
 from digit_search.report.ranking import best_epoch, ranked, select_best
 from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
 from digit_search.warm_start import load_warm_start
+
+if TYPE_CHECKING:
+    from digit_search.search.run import SearchControl
 
 Say = Callable[[str], None]
 TABLES_EVERY_SECONDS = 5.0
@@ -43,8 +49,9 @@ def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> Run
         folder = create_run_folder(results, name)
         with folder.locked():
             settings = _begin(settings, folder, digits, split, warm)
-            say(f"run: {folder.path}")
-            _search_retrain_report(settings, folder, digits, split, interrupts, say)
+            with _resumable(folder):
+                say(f"run: {folder.path}")
+                _search_retrain_report(settings, folder, digits, split, interrupts, say)
     return folder
 
 
@@ -52,18 +59,20 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
     """Go on with a run wherever it was interrupted. A finished run is left as it is.
 
     Raises:
-        UserError: if the data, or (unless `force`) the libraries' versions, are no longer the run's.
+        UserError: if the data, the settings, or (unless `force`) the libraries' versions, are no longer the run's.
         DigitSearchError: if the run failed.
         KeyboardInterrupt: if the user ended it again.
     """
     interrupts = Interrupts()
-    with interrupts.caught(), folder.locked():
+    with interrupts.caught(), folder.locked(), _resumable(folder):
         if "done" in load_history(folder.events).phases:
             say(f"{folder.path} is finished: {folder.report_html}")
             return
         settings = load_settings(folder.config)
         digits, split = _read(settings, say)
+        check_same_settings(folder.environment, settings)
         check_same_run(folder.environment, digits, force=force)
+        folder.sweep()
         EventLog(folder.events).phase("resume", at=time.time())
         say(f"going on with {folder.path}")
         _search_retrain_report(settings, folder, digits, split, interrupts, say)
@@ -75,33 +84,35 @@ def _search_retrain_report(
     """All that is left of a run after its digits were read."""
     started_at = time.monotonic()
     events = EventLog(folder.events)
-    try:
-        # A run that had begun to retrain is past its search, whether that was cut short or not.
-        if "retrain" not in (load_history(folder.events).phases if folder.events.exists() else {}):
-            events.phase("search", at=time.time())
-            _search(settings, folder, digits, split, started_at, interrupts, say)
-            events.phase("retrain", at=time.time())
-        write_tables(folder)
-        records = load_history(folder.events).trials
-        best = select_best(records, settings.search.rank_by)
-        _tell_best(records, settings.search.rank_by, len(split.validation), say)
-        if settings.retrain.confirm > 1:
-            _keep_checkpoints(folder, records, ())
-            _confirm(settings, folder, digits, split, say)
-        else:
-            _keep_checkpoints(folder, records, {best.trial})
-            _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
-        _keep_checkpoints(folder, records, ())
-        write_report(folder)
-        events.phase("done", at=time.time())
-        write_report(folder)
-    except KeyboardInterrupt as interrupt:
-        write_tables(folder)
-        raise KeyboardInterrupt(f"what was recorded is in {folder.path}; go on with: {_resume_command(folder)}") from interrupt
-    except SearchError as error:
-        write_tables(folder)
-        raise SearchError(f"{error}\nGo on with: {_resume_command(folder)}") from error
+    # Each phase's line is written when the one before is over, so a run that goes on repeats none that it is past.
+    if "retrain" not in load_history(folder.events).phases:
+        events.phase("search", at=time.time())
+        _search(settings, folder, digits, split, started_at, interrupts, say)
+        events.phase("retrain", at=time.time())
+    interrupts.check()
+    if "report" not in load_history(folder.events).phases:
+        _train_the_best(settings, folder, digits, split, say)
+        events.phase("report", at=time.time())
+    interrupts.check()
+    _keep_checkpoints(folder, load_history(folder.events).trials, ())
+    write_report(folder)
+    events.phase("done", at=time.time())
+    write_report(folder)
     say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.report_html}")
+
+
+def _train_the_best(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, say: Say) -> None:
+    """Choose the winner and hand over its weights and predictions."""
+    write_tables(folder)
+    records = load_history(folder.events).trials
+    best = select_best(records, settings.search.rank_by)
+    _tell_best(records, settings.search.rank_by, len(split.validation), say)
+    if settings.retrain.confirm > 1:
+        _keep_checkpoints(folder, records, ())
+        _confirm(settings, folder, digits, split, say)
+    else:
+        _keep_checkpoints(folder, records, {best.trial})
+        _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
 
 
 def _tell_best(records: Sequence[TrialRecord], rank_by: str, num_validation: int, say: Say) -> None:
@@ -113,8 +124,26 @@ def _tell_best(records: Sequence[TrialRecord], rank_by: str, num_validation: int
     say(f"best: trial {trial}, validation accuracy {accuracy_text(accuracy, num_validation)}{tie}")
 
 
-def _resume_command(folder: RunFolder) -> str:
-    return f"python tune_main.py resume {shlex.quote(str(folder.path))}"
+@contextmanager
+def _resumable(folder: RunFolder) -> Iterator[None]:
+    """Tell how to go on where the run ends before its time, and bring its tables up to date as far as the disk lets us."""
+    go_on = f"python tune_main.py resume {shlex.quote(str(folder.path))}"
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        _write_tables_if_possible(folder)
+        raise KeyboardInterrupt(f"what was recorded is in {folder.path}; go on with: {go_on}") from interrupt
+    except (SearchError, StorageError) as error:
+        _write_tables_if_possible(folder)
+        # Not the user's mistake, even where the disk is full.
+        raise SearchError(f"{error}\nGo on with: {go_on}") from error
+    except ResourceError as error:
+        raise ResourceError(f"{error}\nGo on with: {go_on}") from error
+
+
+def _write_tables_if_possible(folder: RunFolder) -> None:
+    with suppress(StorageError):
+        write_tables(folder)
 
 
 def _keep_checkpoints(folder: RunFolder, records: Iterable[TrialRecord], trials: Container[int]) -> None:
@@ -151,13 +180,15 @@ def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowS
     """Write the run's settings and surroundings into its folder; return the settings as resolved."""
     where = "sample" if digits.source.embedded else str(digits.source.folder.resolve())
     resolved = settings.model_copy(update={"data": settings.data.model_copy(update={"dir": where})})
-    write_whole(folder.environment, describe_environment(settings, digits, split))
+    write_whole(folder.environment, describe_environment(resolved, digits, split))
+    # Another process may have died at this point.
+    folder.events.unlink(missing_ok=True)
     events = EventLog(folder.events)
     for earlier in warm:
         events.warm_trial(earlier, at=time.time())
+    events.phase("read", at=time.time())
     # Last: a folder with a config.toml is a run.
     write_whole(folder.config, to_toml(resolved))
-    events.phase("read", at=time.time())
     return resolved
 
 
@@ -165,13 +196,30 @@ def _search(
     settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, started_at: float, interrupts: Interrupts, say: Say
 ) -> None:
     # Ray and its friends take seconds to import, so bad data or settings are told before.
+    from digit_search.search.cluster import send_chatter_to
+    from digit_search.search.run import SearchControl, deadline_of, with_new_ray
+
+    send_chatter_to(folder.log)
+    control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at), say)
+    with_new_ray(partial(_search_on_ray, settings, folder, digits, split, control, interrupts, say), settings, folder, say)
+    records = load_history(folder.events).trials
+    is_cut = len(records) < settings.search.samples or any(record.status is TrialStatus.INTERRUPTED for record in records)
+    if control.is_over() and is_cut:
+        text = _what_was_done(settings, records)
+        EventLog(folder.events).note(text, at=time.time())
+        say(text)
+
+
+def _search_on_ray(
+    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, control: "SearchControl", interrupts: Interrupts, say: Say
+) -> None:
+    """Start or join Ray, and search on it."""
     import ray
 
     from digit_search.search.board import job_metadata
-    from digit_search.search.cluster import mps_here, plan_workers, running_ray, send_chatter_to
-    from digit_search.search.run import SearchControl, deadline_of, run_search
+    from digit_search.search.cluster import mps_here, plan_workers, running_ray
+    from digit_search.search.run import run_search
 
-    send_chatter_to(folder.log)
     with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
         interrupts.catch_again()
         resources = ray.cluster_resources()
@@ -180,14 +228,8 @@ def _search(
             say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
         say(f"workers: {plan.describe(resources)}")
         _announce(settings, say)
-        control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at), say)
         with interrupts.deferred():
-            records = run_search(settings, folder, digits.train, split, plan, control, _after_trial(settings, folder))
-        is_cut = len(records) < settings.search.samples or any(record.status is TrialStatus.INTERRUPTED for record in records)
-        if control.is_over() and is_cut:
-            text = _what_was_done(settings, records)
-            EventLog(folder.events).note(text, at=time.time())
-            say(text)
+            run_search(settings, folder, digits.train, split, plan, control, _after_trial(settings, folder))
 
 
 def _what_was_done(settings: RunSettings, records: Sequence[TrialRecord]) -> str:
@@ -209,7 +251,7 @@ def _announce(settings: RunSettings, say: Say) -> None:
     from digit_search.search.scheduler import expected_epochs, rung_steps
 
     search = settings.search
-    rungs = [f"{step / search.reports_per_epoch:.3g}" for step in rung_steps(search.asha, search.reports_per_epoch)]
+    rungs = [f"{step / search.reports_per_epoch:g}" for step in rung_steps(search.asha, search.reports_per_epoch)]
     about, most = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
     stops = f"the worse stopped after epoch {', '.join(rungs)}" if rungs else "none stopped early"
     say(f"search: {search.samples} trials of up to {search.asha.max_epochs} epochs, {stops}: about {about:.0f} epochs, at most {most:.0f}")

@@ -1,5 +1,6 @@
 """The folder of a run: what its files are called, and how a file is written so that a crash leaves the old one."""
 
+import contextlib
 import fcntl
 import os
 import re
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from digit_search.errors import RunFolderError
+from digit_search.errors import RunFolderError, StorageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_TEMPORARY = ".tmp"
 
 
 @contextmanager
@@ -19,9 +21,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write that takes the old one's place when all of it is on the disk: at every moment one of them is there.
 
     Raises:
-        RunFolderError: if the disk does not take it; the old file is still there then.
+        StorageError: if the disk does not take it; the old file is still there then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -29,16 +31,18 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Make space or mend its permissions.") from error
+        raise StorageError.of(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # A folder that turned read-only keeps it; `sweep` deletes it later.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that at every moment either the old or the new content is there, also after a power cut.
 
     Raises:
-        RunFolderError: if the disk does not take it.
+        StorageError: if the disk does not take it.
     """
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -145,6 +149,18 @@ class RunFolder:
         """The weights of such a training, kept until one of them is chosen."""
         return self.retraining / f"{trial_name(trial)}_{seed}.pt"
 
+    def sweep(self) -> None:
+        """Delete half-written files that killed processes left. Only who holds the lock may do this, and before any worker writes."""
+        for folder in (self.path, self.retraining, *self.retraining.glob("*/"), *self.tune.glob("*/")):
+            delete_temporaries(folder)
+
+    def is_stillborn(self) -> bool:
+        """Whether a run of this name died before it began: it left no settings, and nothing but what is written before them."""
+        if not self.path.is_dir() or self.path.is_symlink():
+            return False
+        before = {".lock", self.environment.name, self.events.name}
+        return all(path.name in before or path.name.endswith(_TEMPORARY) for path in self.path.iterdir())
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only process that works on this run. The system drops the lock with the process, however that ends.
@@ -176,8 +192,15 @@ def checkpoint_files(folder: Path) -> tuple[Path, Path]:
 
 
 def delete_checkpoints(folder: Path) -> None:
-    """Delete the folder's checkpoints, as far as there are any."""
+    """Delete the folder's checkpoints, as far as there are any, and what a killed process left of them."""
     for path in checkpoint_files(folder):
+        path.unlink(missing_ok=True)
+    delete_temporaries(folder)
+
+
+def delete_temporaries(folder: Path) -> None:
+    """Delete half-written files whose writer was killed. Nobody else may be writing in the folder."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 
@@ -190,7 +213,7 @@ def check_new_run(results: Path, name: str) -> RunFolder:
     folder = RunFolder(results / check_run_name(name))
     if results.exists() and not results.is_dir():
         raise RunFolderError(f"--results {results}: expected a folder, found a file")
-    if folder.path.exists():
+    if folder.path.exists() and not folder.is_stillborn():
         raise RunFolderError(f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}")
     return folder
 
@@ -204,7 +227,7 @@ def create_run_folder(results: Path, name: str) -> RunFolder:
     folder = check_new_run(results, name)
     try:
         results.mkdir(parents=True, exist_ok=True)
-        folder.path.mkdir()
+        folder.path.mkdir(exist_ok=folder.is_stillborn())
     except OSError as error:
         raise RunFolderError(f"{folder.path}: cannot be made: {error.strerror}; choose another --results") from error
     return folder

@@ -1,10 +1,11 @@
 """A run's events: appended, torn by a crash, read back as records."""
 
 import json
+import os
 
 import pytest
 
-from digit_search.errors import RunFolderError
+from digit_search.errors import RunFolderError, StorageError
 from digit_search.history import EventLog, load_history
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
 
@@ -91,3 +92,16 @@ def test_missing_events_are_one_clear_error(tmp_path):
 def test_a_number_that_json_cannot_hold_is_never_written(log):
     with pytest.raises(ValueError, match=r"JSON compliant"):
         log.epoch(0, metrics(1, float("nan")), "cpu", "host", at=1.0)
+
+
+def test_an_event_that_the_disk_takes_in_part_leaves_the_events_as_they_were(log, tmp_path, monkeypatch):
+    begin(log)
+    before = (tmp_path / "events.jsonl").read_bytes()
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
+    with pytest.raises(StorageError, match=r"events\.jsonl: cannot be written: No space left on device"):
+        log.note("much to tell", at=11.0)
+    monkeypatch.undo()
+    assert (tmp_path / "events.jsonl").read_bytes() == before
+    log.note("again", at=12.0)
+    assert load_history(tmp_path / "events.jsonl").notes == ("again",)

@@ -1,5 +1,6 @@
 """What a signal does, at once or in its time."""
 
+import contextlib
 import os
 import signal
 
@@ -35,3 +36,13 @@ def test_a_second_signal_ends_the_process_at_once():
             os.kill(os.getpid(), signal.SIGINT)
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+
+
+def test_a_signal_that_a_library_swallowed_is_raised_at_the_next_check():
+    interrupts = Interrupts()
+    with interrupts.caught():
+        interrupts.check()
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()

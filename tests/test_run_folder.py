@@ -46,3 +46,31 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_rubbish(tmp_pat
         write_whole(tmp_path / "folder", "new")
     assert path.read_text() == "old"
     assert sorted(item.name for item in tmp_path.iterdir()) == ["folder", "trials.csv"]
+
+
+def test_what_a_run_left_that_died_before_it_began_does_not_take_its_name(tmp_path):
+    folder = create_run_folder(tmp_path, "mine")
+    for name in (".lock", "environment.json", "events.jsonl", ".config.toml.77.tmp"):
+        (folder.path / name).write_text("")
+    assert create_run_folder(tmp_path, "mine") == folder
+    (folder.path / "notes.txt").write_text("somebody's")
+    with pytest.raises(RunFolderError, match="already"):
+        create_run_folder(tmp_path, "mine")
+
+
+def test_half_written_files_of_killed_processes_are_swept_away(tmp_path):
+    folder = create_run_folder(tmp_path, "mine")
+    folder.trial(3).mkdir(parents=True)
+    kept = [folder.trials, folder.trial(3) / "checkpoint_0.pt"]
+    for path in (*kept, folder.path / ".trials.csv.9.tmp", folder.trial(3) / ".checkpoint_1.pt.9.tmp"):
+        path.write_text("")
+    folder.sweep()
+    assert sorted(path for path in folder.path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_a_run_is_worked_on_by_one_process_at_a_time(tmp_path):
+    folder = create_run_folder(tmp_path, "mine")
+    with folder.locked(), pytest.raises(RunFolderError, match="another process works on this run"), folder.locked():
+        pass
+    with folder.locked():
+        pass

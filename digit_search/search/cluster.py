@@ -6,7 +6,7 @@ import platform
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from ray.job_config import JobConfig
 
 from digit_search.config import RaySettings, ResourceSettings
 from digit_search.errors import ResourceError
+from digit_search.search.guardian import all_started, guarded_ray
 
 LOOPBACK = "127.0.0.1"
 MIB = 1 << 20
@@ -100,6 +101,9 @@ def send_chatter_to(log: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     logging.captureWarnings(True)
+    # A thread of a library that dies is nothing for the terminal, and a log that does not fit on a full disk is the least of its troubles.
+    threading.excepthook = _log_thread_error
+    logging.raiseExceptions = False
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
     ray_logger = logging.getLogger("ray")
@@ -107,6 +111,10 @@ def send_chatter_to(log: Path) -> None:
     ray_logger.propagate = True
     # It would list every trial as one without result.json, a file that our own records make unnecessary.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+
+
+def _log_thread_error(died: threading.ExceptHookArgs) -> None:
+    logging.getLogger(__name__).error("a thread died", exc_info=(died.exc_type, died.exc_value, died.exc_traceback))
 
 
 @contextmanager
@@ -153,17 +161,24 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
     """
     # Usage statistics would leave the machine; metrics export needs Prometheus, not Ray's collector.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with nullcontext() if settings.address else guarded_ray(Path(ray.__file__).parent) as guardian:
+        try:
+            dashboard_url = _start_ray(settings, job or {})
+            if guardian:
+                all_started(guardian)
+            yield f"http://{dashboard_url}" if dashboard_url else ""
+        finally:
+            ray.shutdown()
+
+
+def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
+    """Start or join Ray; return where its dashboard is, "" for none."""
     try:
         with _bounded(settings.start_timeout_seconds):
-            context = ray.init(**_start_options(settings), job_config=JobConfig(metadata=dict(job or {})))
+            return ray.init(**_start_options(settings), job_config=JobConfig(metadata=dict(job))).dashboard_url or ""
     except (ConnectionError, RuntimeError, ValueError) as error:
-        ray.shutdown()
         where = f"the cluster at {settings.address}" if settings.address else "Ray on this machine"
         raise ResourceError(f"{where} cannot be reached or started: {error}") from error
-    except BaseException:
-        ray.shutdown()
-        raise
-    try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-    finally:
-        ray.shutdown()
+    except SystemExit as terminated:
+        # ray.init (2.60) installs a handler of SIGTERM that raises this.
+        raise KeyboardInterrupt from terminated

@@ -8,10 +8,13 @@ import ray
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
+from digit_search.errors import RayLostError
 from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, RungDecision, TrialStatus
+from digit_search.run_folder import trial_name
 from digit_search.search.live import LiveSearch
-from digit_search.search.searcher import FAILED
+from digit_search.search.searcher import FAILED, UNSAVED
+from digit_search.search.watch import EndSearch
 
 
 class NodeLabels:
@@ -54,6 +57,7 @@ class Recorder(Callback):
         is_over: Callable[[], bool],
         is_interrupted: Callable[[], bool],
         on_end: Callable[[int], None],
+        num_hung: Callable[[Trial], int] = lambda trial: 0,
     ) -> None:
         """Take what every callback needs.
 
@@ -66,6 +70,7 @@ class Recorder(Callback):
             is_over: whether the time budget is spent.
             is_interrupted: whether the user ended the search.
             on_end: hears of the number of each trial that ended.
+            num_hung: how many workers of a trial were ended because they hung.
         """
         self._events = events
         self._live = live
@@ -73,12 +78,15 @@ class Recorder(Callback):
         self._is_over = is_over
         self._is_interrupted = is_interrupted
         self._on_end = on_end
+        self._num_hung = num_hung
+        self._recovered: dict[str, int] = {}
+        """By trial: Tune's step in which it was last begun again."""
         self._nodes = NodeLabels()
         self._epochs = dict(known_epochs)
         self._decisions = decisions
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        if FAILED in result:
+        if FAILED in result or UNSAVED in result:
             return
         number = trial.config["trial"]
         metrics = EpochMetrics(**result["metrics"])
@@ -103,8 +111,21 @@ class Recorder(Callback):
         self._end(trial, status, error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        failures = trial.run_metadata.num_failures
-        self._end(trial, TrialStatus.FAILED, f"its worker died {failures} time{'s' if failures != 1 else ''}; see {trial.error_filename}")
+        if self._recovered.get(trial.trial_id) == iteration:
+            # Tune (2.60) takes the death of a worker that was just given its next trial for two: it begins the trial again, then fails it,
+            # and its books are wrong from there on.
+            raise EndSearch(RayLostError("a worker died between two trials"))
+        self._end(trial, TrialStatus.FAILED, self._how_it_died(trial))
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._recovered[trial.trial_id] = iteration
+
+    def _how_it_died(self, trial: Trial) -> str:
+        hung = self._num_hung(trial)
+        died = trial.run_metadata.num_failures - hung
+        ways = [f"died {_times(died)}"] if died else []
+        ways += [f"sent no report for search.trial_timeout and was ended {_times(hung)}"] if hung else []
+        return f"its worker {' and '.join(ways)}; see tune/{trial_name(trial.config['trial'])}/error.txt"
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._live.step({trial.config["trial"] for trial in trials if trial.status == Trial.RUNNING})
@@ -116,6 +137,10 @@ class Recorder(Callback):
         self._events.trial_ended(number, status, at=time.time(), error=error)
         self._live.ended(number, status, error)
         self._on_end(number)
+
+
+def _times(number: int) -> str:
+    return f"{number} time{'s' if number != 1 else ''}"
 
 
 class EndOfTrial(Stopper):

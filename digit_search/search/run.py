@@ -1,5 +1,6 @@
 """A search from its settings to its records: the only place where Tune is started."""
 
+import errno
 import functools
 import importlib
 import logging
@@ -20,7 +21,7 @@ from ray.tune.logger import TBXLoggerCallback
 
 from digit_search.config import RunSettings, baseline_params, parse_duration
 from digit_search.data.split import RowSplit
-from digit_search.errors import SearchError
+from digit_search.errors import RayLostError, SearchError, StorageError
 from digit_search.history import EventLog, RunHistory, load_history
 from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder, trial_name
@@ -29,8 +30,9 @@ from digit_search.search.live import LiveSearch, show_live
 from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.scheduler import make_scheduler
 from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
-from digit_search.search.study import Told, add_finished, describe_study, open_study
+from digit_search.search.study import Told, add_finished, open_study
 from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
+from digit_search.search.watch import EndSearch, Watch, own_ray_processes
 
 TUNE_ENVIRONMENT = {
     # The new output prints tables whatever the verbosity; the old one is silent at verbosity 0.
@@ -48,6 +50,9 @@ TUNE_ENVIRONMENT = {
 
 RAY_FAILURES = (RuntimeError, TuneError, RayError)
 """What Tune raises for what is not a trial's fault: Ray 2.60 ends a search with RuntimeError where the node ran out of memory."""
+
+STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ESTALE})
+"""Of the files that Tune and Optuna write into the run's folder: it is full, read-only or gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -132,31 +137,63 @@ def run_search(
 
     Raises:
         SearchError: if every trial failed, with the reasons.
-        KeyboardInterrupt: if the user ended it; what was recorded is in the folder.
+        RayLostError: if Ray died or gave up.
+        StorageError: if the disk does not take what the search writes.
+        KeyboardInterrupt: if the user ended it; in all these cases what was recorded is in the folder.
     """
     os.environ.update(TUNE_ENVIRONMENT)
-    search = functools.partial(_search_once, settings, folder, table, split, plan, control, on_end)
-    failures = 0
-    while True:
-        try:
-            search()
-            break
-        except RAY_FAILURES as error:
-            failures += 1
-            logger.exception("Ray gave up")
-            reason = _first_line(error)
-            if failures > settings.search.max_failures:
-                raise SearchError(
-                    f"Ray gave up {failures} times: {reason}. What was recorded is kept; {folder.log} has the rest."
-                ) from error
-            control.tell(f"Ray gave up ({reason}); the search goes on from what was recorded")
+    try:
+        _search_once(settings, folder, table, split, plan, control, on_end)
+    except EndSearch as end:
+        raise end.reason from None
+    except (OSError, *RAY_FAILURES) as error:
+        logger.exception("the search ended")
+        raise _reason_of(error, folder) from error
     records = load_history(folder.events).trials
     _check_some_succeeded(records)
     return records
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+def _reason_of(error: BaseException, folder: RunFolder) -> Exception:
+    """What an error of Tune's or Optuna's means: they wrap those of the disk, ours among them, in errors of their own."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, StorageError):
+            return inner
+        if isinstance(inner, OSError) and inner.errno in STORAGE_ERRNOS and not isinstance(inner, ConnectionError):
+            return StorageError.of(inner.filename or folder.path, inner)
+        inner = inner.__cause__ or inner.__context__
+    return RayLostError(_gist(error)) if isinstance(error, RAY_FAILURES) else error
+
+
+def _gist(error: BaseException) -> str:
+    """One line of an error; of one that holds another's traceback, that one's line."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if lines[0].startswith("Traceback") else 0][:300]
+
+
+def with_new_ray(search: Callable[[], None], settings: RunSettings, folder: RunFolder, tell: Callable[[str], None]) -> None:
+    """Call `search`, which starts Ray and searches, until it ends well.
+
+    A night's search shall survive a Ray that was killed or gave up. But one that is lost again and again, with no trial ended in between,
+    is given up after `search.max_failures`.
+
+    Raises:
+        SearchError: then, with the reason.
+    """
+    failures, ended_before = 0, -1
+    while True:
+        try:
+            return search()
+        except RayLostError as error:
+            ended = sum(record.status in FINISHED for record in load_history(folder.events).trials)
+            failures = 1 if ended > ended_before else failures + 1
+            ended_before = ended
+            if failures > settings.search.max_failures:
+                raise SearchError(
+                    f"Ray was lost {failures} times: {error}. What was recorded is kept; {folder.log} has the rest."
+                ) from error
+            tell(f"Ray was lost ({error}); it is started again, and the search goes on from what was recorded")
 
 
 def _search_once(
@@ -227,7 +264,6 @@ def rebuild_study(folder: RunFolder, told: Told, plan: SearchPlan, earlier: RunH
     """
     folder.study.unlink(missing_ok=True)
     study = open_study(folder.study, folder.name, told.direction)
-    describe_study(study, told)
     for warm in earlier.warm:
         add_finished(study, warm.record, plan.space, told, run=warm.run)
     for record in earlier.trials:
@@ -257,6 +293,7 @@ def _make_tuner(
 ) -> tune.Tuner:
     search, told = settings.search, told_of(settings)
     decisions: dict[int, RungDecision] = {}
+    watch = Watch(parse_duration(search.trial_timeout), own_ray_processes())
     recorder = Recorder(
         recording.events,
         recording.live,
@@ -266,6 +303,7 @@ def _make_tuner(
         is_over=recording.control.is_over,
         is_interrupted=recording.control.is_interrupted,
         on_end=recording.on_end,
+        num_hung=watch.num_hung,
     )
     scheduler = make_scheduler(
         search.asha,
@@ -293,7 +331,7 @@ def _make_tuner(
             name=recording.folder.tune.name,
             storage_path=str(recording.folder.path.resolve()),
             stop=EndOfTrial(recording.control.is_over),
-            callbacks=[recorder, _tensorboard_logger()],
+            callbacks=[recorder, watch, _tensorboard_logger()],
             failure_config=FailureConfig(max_failures=search.max_failures),
             verbose=0,
         ),
@@ -312,7 +350,10 @@ def _tensorboard_logger() -> TBXLoggerCallback:
             importlib.import_module("tensorboardX")
         finally:
             del sys.modules["torch"]
-    return TBXLoggerCallback()
+    callback = TBXLoggerCallback()
+    # Its writing thread dies of a full disk, and a queue with an end would then be waited for for ever.
+    callback._summary_writer_cls = functools.partial(callback._summary_writer_cls, max_queue=0)
+    return callback
 
 
 def _trial_name(trial: Trial) -> str:

@@ -25,6 +25,9 @@ from digit_search.space import Dimension, ParamValue
 FAILED = "failed"
 """A result with this key ends its trial as failed; its value is the error in one line."""
 
+UNSAVED = "unsaved"
+"""A result with this key says that the disk did not take the trial's checkpoint, and how."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:

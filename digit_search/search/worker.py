@@ -1,5 +1,6 @@
 """What runs in a Ray worker: one trial, from its configuration to its last report."""
 
+import contextlib
 import ctypes
 import gc
 import sys
@@ -14,11 +15,11 @@ import ray
 import torch
 from ray import tune
 
-from digit_search.errors import DigitSearchError, TrialError
+from digit_search.errors import StorageError, TrialError
 from digit_search.records import PARAM_NAMES, EpochMetrics, TrialParams
 from digit_search.run_folder import trial_name
 from digit_search.search.scheduler import STEP
-from digit_search.search.searcher import FAILED
+from digit_search.search.searcher import FAILED, UNSAVED
 from digit_search.search.study import Told
 from digit_search.search.trainable import TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
@@ -38,7 +39,7 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
 
     A worker that takes over a trial goes on from its checkpoint; it reports that one's metrics once more, because nobody knows whether
     the worker before could. A trial that raises is reported as failed instead of left to Ray, which would run it again: only a worker
-    that died deserves a retry.
+    that died deserves a retry. A checkpoint that the disk did not take is reported as such: it is no trial's fault, and ends the search.
     """
     torch.set_num_threads(setup.num_threads)
     _free_last_trial()
@@ -59,10 +60,13 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
             best=best,
             save=lambda metrics, best: save_checkpoint(folder, setup.told.step(metrics), checkpoint_state(trainer, metrics, best)),
         )
-    except (DigitSearchError, RuntimeError, ValueError, MemoryError) as error:
+    except StorageError as error:
+        tune.report({UNSAVED: str(error)})
+    except Exception as error:  # noqa: BLE001
         # The edge of a trial: its traceback goes to the trial's log, one line to the table.
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.log").write_text(traceback.format_exc())
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.log").write_text(traceback.format_exc())
         tune.report({FAILED: one_line(error)})
 
 

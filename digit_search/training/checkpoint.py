@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from digit_search.errors import RunFolderError
-from digit_search.run_folder import checkpoint_files, whole_file
+from digit_search.errors import StorageError
+from digit_search.run_folder import checkpoint_files, delete_temporaries, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +46,28 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
         state: tensors and plain values only, so that nothing but them is ever unpickled.
 
     Raises:
-        RunFolderError: if the disk does not take it.
+        StorageError: if the disk does not take it; the checkpoints before are untouched then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A worker that was killed as it wrote one left 100 MB.
+        delete_temporaries(folder)
+    except OSError as error:
+        raise StorageError.of(folder, error) from error
     with whole_file(checkpoint_files(folder)[step % 2]) as file:
         writer = _ChecksumWriter(file)
-        torch.save(dict(state), writer)
+        save_tensors(state, writer)
         file.write(writer.trailer())
+
+
+def save_tensors(state: Mapping[str, Any], file: BinaryIO | _ChecksumWriter) -> None:
+    """torch.save, whose errors are those of the file: torch (2.14) hides a full disk, or a Ctrl-C, behind a RuntimeError of its own."""
+    try:
+        torch.save(dict(state), file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError | KeyboardInterrupt):
+            raise error.__context__ from error
+        raise
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -67,7 +82,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
+        raise StorageError(f"{path}: cannot be read: {error.strerror}. Mend the disk or its permissions.") from error
     state, trailer = memoryview(content)[:-_TRAILER_BYTES], content[-_TRAILER_BYTES:]
     if trailer != _TRAILER + zlib.crc32(state).to_bytes(4, "big"):
         logger.warning("%s: its checksum does not fit; the checkpoint before it is used", path)

@@ -9,6 +9,7 @@ from torchvision.models import resnet18
 
 from digit_search.errors import DataError
 from digit_search.run_folder import whole_file, write_whole
+from digit_search.training.checkpoint import save_tensors
 
 NUM_CLASSES = 10
 MAX_WEIGHTS_BYTES = 1 << 29
@@ -55,7 +56,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
         note.unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with whole_file(path) as file:
-        torch.save(state, file)
+        save_tensors(state, file)
 
 
 def load_weights(path: Path) -> nn.Module:

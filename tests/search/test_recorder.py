@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.experiment import Trial
 
+from digit_search.errors import RayLostError
 from digit_search.history import EventLog, load_history
 from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
 from digit_search.search.live import LiveSearch
 from digit_search.search.recorder import EndOfTrial, NodeLabels, Recorder
 from digit_search.search.standing import Standing
+from digit_search.search.watch import EndSearch
 
 
 def metrics(epoch, accuracy=0.5):
@@ -22,7 +24,7 @@ def made(tmp_path):
     """A recorder of trial 0 with its switches and what it told."""
     log = EventLog(tmp_path / "events.jsonl")
     log.trial_started(0, TrialParams(), 7, TrialOrigin.BASELINE, at=1.0)
-    state = SimpleNamespace(over=False, interrupted=False, ended=[], decisions={}, standing=Standing(2))
+    state = SimpleNamespace(over=False, interrupted=False, ended=[], decisions={}, standing=Standing(2), hung=0)
     recorder = Recorder(
         log,
         LiveSearch(state.standing, []),
@@ -32,10 +34,11 @@ def made(tmp_path):
         is_over=lambda: state.over,
         is_interrupted=lambda: state.interrupted,
         on_end=state.ended.append,
+        num_hung=lambda trial: state.hung,
     )
     recorder._nodes = NodeLabels(lambda: {"n1": "host", "n2": "host"})
     state.recorder, state.history = recorder, lambda: load_history(tmp_path / "events.jsonl")
-    state.trial = SimpleNamespace(config={"trial": 0}, last_result={}, status=Trial.RUNNING)
+    state.trial = SimpleNamespace(trial_id="a", config={"trial": 0}, last_result={}, status=Trial.RUNNING)
     return state
 
 
@@ -90,9 +93,25 @@ def test_a_ctrl_c_is_raised_between_two_steps(made):
 
 def test_a_trial_whose_worker_died_too_often_has_failed(made):
     made.trial.run_metadata = SimpleNamespace(num_failures=3)
-    made.trial.error_filename = "error.txt"
-    made.recorder.on_trial_error(0, [], made.trial)
-    assert made.history().trials[0].error.startswith("its worker died 3 times")
+    made.recorder.on_trial_recover(0, [], made.trial)
+    made.recorder.on_trial_error(1, [], made.trial)
+    assert made.history().trials[0].error == "its worker died 3 times; see tune/trial_0000/error.txt"
+
+
+def test_a_trial_whose_worker_hung_says_so(made):
+    made.trial.run_metadata = SimpleNamespace(num_failures=3)
+    made.hung = 2
+    made.recorder.on_trial_error(1, [], made.trial)
+    assert "its worker died 1 time and sent no report for search.trial_timeout and was ended 2 times" in made.history().trials[0].error
+
+
+def test_the_death_of_a_worker_between_two_trials_ends_the_search_and_not_the_trial(made):
+    # Tune (2.60) calls both in the same step.
+    made.recorder.on_trial_recover(5, [], made.trial)
+    with pytest.raises(EndSearch) as caught:
+        made.recorder.on_trial_error(5, [], made.trial)
+    assert isinstance(caught.value.reason, RayLostError)
+    assert made.history().trials[0].status == "running"
 
 
 def test_nodes_on_one_host_are_told_apart_and_named_alike_in_every_run():

@@ -1,16 +1,20 @@
 """What is left to try, and what happens when Ray gives up; no cluster."""
 
+import errno
+import os
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.error import TuneError
 
 from digit_search.config import load_settings
-from digit_search.errors import SearchError
+from digit_search.errors import RayLostError, SearchError, StorageError
 from digit_search.history import EventLog, load_history
 from digit_search.records import EarlierTrial, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder
 from digit_search.search import run
-from digit_search.search.run import SearchControl, end_decided_trials, rebuild_study, run_search, search_plan, told_of
+from digit_search.search.run import SearchControl, end_decided_trials, rebuild_study, run_search, search_plan, told_of, with_new_ray
+from digit_search.search.watch import EndSearch
 
 SETTINGS = load_settings(None, ["search.samples=6", "search.points=[{lr=0.002}]"])
 
@@ -72,29 +76,64 @@ def test_a_study_is_rebuilt_with_the_trials_of_a_warm_start_which_are_no_samples
 
 
 def search_with(monkeypatch, folder, outcomes):
-    """Run a search whose attempts end as given: with an error, or well for None."""
+    """Run a search whose attempts end as given: with an error, or well for None, or after the end of the trial of a number."""
     told, left = [], list(outcomes)
 
     def attempt(*given):
-        if error := left.pop(0):
-            raise error
+        outcome = left.pop(0)
+        if isinstance(outcome, int):
+            begin(folder, outcome, 1, TrialStatus.STOPPED)
+            outcome = RuntimeError("no memory")
+        if outcome:
+            raise outcome
 
     monkeypatch.setattr(run, "_search_once", attempt)
     control = SearchControl(lambda: False, float("inf"), told.append)
-    run_search(SETTINGS, folder, None, None, SimpleNamespace(), control, print)
+    with_new_ray(lambda: run_search(SETTINGS, folder, None, None, SimpleNamespace(), control, print), SETTINGS, folder, told.append)
     return told
 
 
-def test_a_search_that_ray_gave_up_goes_on_from_its_records(monkeypatch, folder):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("2 worker(s) were killed\nmuch more"), "2 worker(s) were killed"),
+        (TuneError("Traceback (most recent call last):\n  File x\nKeyError: 'metrics'\n"), "KeyError: 'metrics'"),
+        (EndSearch(RayLostError("its process raylet died")), "its process raylet died"),
+    ],
+)
+def test_a_search_whose_ray_is_lost_goes_on_with_a_new_one_from_its_records(monkeypatch, folder, error, reason):
     begin(folder, 0, 9, TrialStatus.COMPLETED)
-    told = search_with(monkeypatch, folder, [RuntimeError("2 worker(s) were killed\nmuch more"), None])
-    assert told == ["Ray gave up (2 worker(s) were killed); the search goes on from what was recorded"]
+    told = search_with(monkeypatch, folder, [error, None])
+    assert told == [f"Ray was lost ({reason}); it is started again, and the search goes on from what was recorded"]
 
 
-def test_a_search_that_ray_gives_up_again_and_again_fails_with_the_reason(monkeypatch, folder):
+def test_a_search_whose_ray_is_lost_again_and_again_fails_with_the_reason(monkeypatch, folder):
     begin(folder, 0, 9, TrialStatus.COMPLETED)
-    with pytest.raises(SearchError, match="Ray gave up 3 times: no memory"):
+    with pytest.raises(SearchError, match="Ray was lost 3 times: no memory"):
         search_with(monkeypatch, folder, [RuntimeError("no memory")] * 3)
+
+
+def test_a_search_that_gets_on_between_may_lose_its_ray_as_often_as_it_likes(monkeypatch, folder):
+    begin(folder, 0, 9, TrialStatus.COMPLETED)
+    assert len(search_with(monkeypatch, folder, [1, 2, 3, 4, 5, None])) == 5
+
+
+def disk_is_full():
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/study.journal")
+
+
+def wrapped_by_tune(error):
+    """Tune (2.60) turns what its callbacks raise into the text of a traceback; the error itself is its context."""
+    wrapped = TuneError("Traceback (most recent call last):\n ...")
+    wrapped.__context__ = error
+    return wrapped
+
+
+@pytest.mark.parametrize("error", [disk_is_full(), wrapped_by_tune(disk_is_full()), wrapped_by_tune(StorageError("/x/study.journal: no"))])
+def test_a_full_disk_ends_the_search_at_once_whoever_noticed_it(monkeypatch, folder, error):
+    begin(folder, 0, 9, TrialStatus.COMPLETED)
+    with pytest.raises(StorageError, match=r"/x/study\.journal"):
+        search_with(monkeypatch, folder, [error])
 
 
 def test_a_search_of_which_every_trial_failed_fails_with_the_reasons(monkeypatch, folder):
