@@ -1,6 +1,7 @@
 """The command line: arguments in, exit code out. `--help` answers before anything heavy is imported."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -118,15 +119,24 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from digit_search.errors import RunFolderError
     from digit_search.history import read_events
-    from digit_search.report.build import write_report
+    from digit_search.report.build import comparison_path, summary_tree, write_comparison, write_report
     from digit_search.run_folder import open_run_folder
 
-    for run in arguments.runs:
-        folder = open_run_folder(run, arguments.results)
+    folders = [open_run_folder(run, arguments.results) for run in arguments.runs]
+    if arguments.out and (arguments.json or len(folders) == 1):
+        raise UserError(f"--out {arguments.out}: for the comparison of several runs; a run's own report lies in its folder")
+    for folder in folders:
         if not read_events(folder.events):
             raise RunFolderError(f"{folder.events}: expected the run's events, found none; its tables and its report are left as they are")
-        write_report(folder)
-        say(f"report: {folder.report_html}")
+    if arguments.json:
+        say(json.dumps(summary_tree(folders), indent=2))
+    elif len(folders) == 1:
+        write_report(folders[0])
+        say(f"report: {folders[0].report_html}")
+    else:
+        page = (arguments.out or comparison_path(folders, arguments.results)).with_suffix(".html")
+        table = write_comparison(folders, page)
+        say(f"comparison: {page}, {table}")
 
 
 def say(text: str) -> None:
@@ -174,8 +184,12 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument("model", type=Path, metavar="MODEL.pt", help="weights as a run writes them")
     predict.add_argument("--test", type=Path, required=True, metavar="CSV", help="digits without labels, .csv or .csv.gz")
     predict.add_argument("--out", type=Path, required=True, metavar="CSV", help="where ImageId,Label go")
-    report = add("report", "make a run's tables and report again from its files", _report)
-    report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
+    report = add("report", "make a run's tables and report again from its files, or compare several runs", _report)
+    report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder; several are compared, their reports left alone")
+    report.add_argument("--json", action="store_true", help="print the summary as JSON instead, and write nothing")
+    report.add_argument(
+        "--out", type=Path, metavar="FILE", help="page of a comparison, its CSV beside it (default: comparison-RUN-RUN.html in --results)"
+    )
     _results_option(report)
     return parser
 

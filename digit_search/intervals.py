@@ -35,20 +35,31 @@ def accuracy_between(accuracy: float, n: int | None) -> str:
     return f"{accuracy:.4f} ({low:.3f} to {high:.3f})"
 
 
-def tied(accuracy: float, other: float, n: int) -> bool:
-    """Tell whether two accuracies, each on `n` validation digits, are no further apart than chance allows at 5 %, two-sided.
+def tied(accuracy: float, other: float, n: int, other_n: int | None = None) -> bool:
+    """Tell whether two accuracies are no further apart than chance allows at 5 %, two-sided.
+
+    Args:
+        n: digits that the first was measured on.
+        other_n: those of the other; None for as many.
 
     With one success and one failure added to each (Agresti and Caffo 2000, The American Statistician 54, 280-288, which keeps the test
-    honest near 1): p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt((p1 (1 - p1) + p2 (1 - p2)) / (n + 2)).
-    Both were measured on the same digits, whose difficulty they share, so the test errs on the side of "tied".
+    honest near 1): p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt(v1 + v2), each v = p (1 - p) / (n + 2).
+    Measured on the same digits, they share their difficulty, so the test errs on the side of "tied".
 
     Raises:
         ValueError: as `wilson_interval`.
     """
     _check_accuracy(accuracy, n)
-    _check_accuracy(other, n)
-    p1, p2 = ((value * n + 1) / (n + 2) for value in (accuracy, other))
-    return abs(p1 - p2) < Z_95 * math.sqrt((p1 * (1 - p1) + p2 * (1 - p2)) / (n + 2))
+    other_n = n if other_n is None else other_n
+    _check_accuracy(other, other_n)
+    p1, v1 = _mean_and_variance(accuracy, n)
+    p2, v2 = _mean_and_variance(other, other_n)
+    return abs(p1 - p2) < Z_95 * math.sqrt(v1 + v2)
+
+
+def _mean_and_variance(accuracy: float, n: int) -> tuple[float, float]:
+    p = (accuracy * n + 1) / (n + 2)
+    return p, p * (1 - p) / (n + 2)
 
 
 def _check_accuracy(accuracy: float, n: int) -> None:

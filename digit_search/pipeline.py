@@ -251,7 +251,7 @@ def _announce(settings: RunSettings, say: Say) -> None:
     from digit_search.search.scheduler import expected_epochs, rung_steps
 
     search = settings.search
-    rungs = [f"{step / search.reports_per_epoch:g}" for step in rung_steps(search.asha, search.reports_per_epoch)]
+    rungs = [f"{step / search.reports_per_epoch:.3g}" for step in rung_steps(search.asha, search.reports_per_epoch)]
     about, most = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
     stops = f"the worse stopped after epoch {', '.join(rungs)}" if rungs else "none stopped early"
     say(f"search: {search.samples} trials of up to {search.asha.max_epochs} epochs, {stops}: about {about:.0f} epochs, at most {most:.0f}")

@@ -14,6 +14,9 @@ from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.build import write_report
 from digit_search.run_folder import RunFolder
+from tests.browser.chromium import chromium
+from tests.browser.ray_dashboard import Visit
+from tests.smoke_run import Seen, run_smoke
 
 SAMPLE = Path(__file__).parents[1] / "digit_search" / "data" / "sample"
 NUM_VALIDATION = 400
@@ -34,6 +37,21 @@ def tiny_data(tmp_path_factory) -> Path:
     rows = list(csv.reader((SAMPLE / "test_labels.csv").read_text().splitlines()))[:41]
     (folder / "test_labels.csv").write_text("\n".join(",".join(row) for row in rows) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> Seen:
+    """A finished run of the smoke configuration, and what was seen of it meanwhile; with a Chromium, also Ray's dashboard."""
+    visit = Visit()
+    program = chromium()
+
+    def look(seen: Seen) -> None:
+        if program:
+            visit.look(program, seen.dashboard, seen.token, seen.folder.name)
+
+    seen = run_smoke(tmp_path_factory.mktemp("results"), look)
+    seen.visit = visit if program else None
+    return seen
 
 
 def epoch_metrics(epoch: float, accuracy: float, loss: float) -> EpochMetrics:

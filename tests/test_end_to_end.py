@@ -1,15 +1,12 @@
 """One real run of the smoke configuration, and every file of it read as its users read it."""
 
-import contextlib
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -21,11 +18,7 @@ from torchvision.models import resnet18
 
 from digit_search.config import load_settings
 from digit_search.data import load_digits
-
-ROOT = Path(__file__).parents[1]
-
-
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "OMP_NUM_THREADS")}
+from tests.smoke_run import ENVIRONMENT, ROOT
 
 
 def command(*argv: object) -> subprocess.CompletedProcess:
@@ -34,31 +27,10 @@ def command(*argv: object) -> subprocess.CompletedProcess:
     )
 
 
-def watch(process: subprocess.Popen) -> set[psutil.Process]:
-    """Wait for a process to end; return all the processes that descended from it meanwhile."""
-    seen: set[psutil.Process] = set()
-    while process.poll() is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            seen |= set(psutil.Process(process.pid).children(recursive=True))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)
-    return seen
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(smoke_run):
     """What the finished run printed, and its folder."""
-    results = tmp_path_factory.mktemp("results")
-    argv = ["--config", "configs/smoke.toml", "--name", "smoke", "--results", str(results)]
-    with (results / "out").open("w+") as out, (results / "err").open("w+") as err:
-        process = subprocess.Popen([sys.executable, "tune_main.py", *argv], cwd=ROOT, env=ENVIRONMENT, stdout=out, stderr=err)
-        descendants = watch(process)
-    done = SimpleNamespace(stdout=(results / "out").read_text(), stderr=(results / "err").read_text())
-    assert process.returncode == 0, done.stdout + done.stderr
-    assert len(descendants) > 4
-    _, alive = psutil.wait_procs(descendants, timeout=20)
-    assert not alive, "processes stayed behind"
-    return done, results / "smoke"
+    return smoke_run, smoke_run.folder
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -79,6 +51,13 @@ def test_the_output_says_what_is_done_and_off_a_terminal_has_no_control_characte
         assert text in done.stdout
     assert len(re.findall(r"^trial +\d+ (completed|stopped)", done.stderr, re.MULTILINE)) == 3
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", done.stdout + done.stderr)
+
+
+def test_no_process_stays_behind(run):
+    seen, _ = run
+    assert len(seen.descendants) > 4
+    _, alive = psutil.wait_procs(seen.descendants, timeout=20)
+    assert not alive, "processes stayed behind"
 
 
 def test_trials_csv_has_the_contracts_columns_and_the_baseline_first(run):

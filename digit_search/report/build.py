@@ -1,8 +1,15 @@
 """From the files of a run to its tables and its report."""
 
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 from digit_search.report.run_data import load_run_data, load_trials
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
 from digit_search.run_folder import RunFolder, write_whole
+
+MAX_NAME_LETTERS = 120
 
 
 def write_tables(folder: RunFolder) -> None:
@@ -34,3 +41,38 @@ def write_report(folder: RunFolder) -> None:
     summary = summarize(run)
     write_whole(folder.report_md, build_markdown(run, summary))
     write_whole(folder.report_html, build_page(run, summary))
+
+
+def summary_tree(folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """The summary of one run, or the comparison of several, of JSON's types; nothing is written.
+
+    Raises:
+        RunFolderError: as `compare`.
+    """
+    from digit_search.report.side_by_side import compare
+    from digit_search.report.summary import summarize
+
+    return summarize(load_run_data(folders[0])).to_tree() if len(folders) == 1 else compare(folders).to_tree()
+
+
+def write_comparison(folders: Sequence[RunFolder], page: Path) -> Path:
+    """Write the comparison of several runs as a page, and as a CSV of the same name beside it; return the CSV's path.
+
+    Raises:
+        RunFolderError: as `compare`, or if a file cannot be written.
+    """
+    from digit_search.report.side_by_side import compare
+    from digit_search.report.side_by_side_page import build_comparison
+
+    comparison, table = compare(folders), page.with_suffix(".csv")
+    write_whole(table, comparison.to_csv())
+    write_whole(page, build_comparison(comparison, page, table))
+    return table
+
+
+def comparison_path(folders: Sequence[RunFolder], results: Path) -> Path:
+    """Where a comparison lands unless told otherwise: beside the runs, named after them."""
+    names = "-".join(folder.name for folder in folders)
+    if len(names) > MAX_NAME_LETTERS:
+        names = f"{names[:MAX_NAME_LETTERS]}-{zlib.crc32(names.encode()):08x}"
+    return results / f"comparison-{names}.html"

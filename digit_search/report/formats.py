@@ -1,7 +1,10 @@
 """How numbers, times and foreign text are written wherever a person reads them."""
 
+import json
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 MISSING = "–"
@@ -62,3 +65,22 @@ def duration(seconds: float | None) -> str:
         return f"{whole // 60}{UNIT_SPACE}min {whole % 60:02d}{UNIT_SPACE}s"
     minutes = round(seconds / 60)
     return f"{minutes // 60}{UNIT_SPACE}h {minutes % 60:02d}{UNIT_SPACE}min"
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested tables as pairs of a dotted name and a short text."""
+    rows: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{one_line(str(key), 60)}"
+        if isinstance(value, Mapping):
+            rows += flatten(value, f"{name}.")
+        else:
+            rows.append((name, one_line(value if isinstance(value, str) else json.dumps(value), 200)))
+    return rows
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """Seconds of a unit that makes a span readable, and its name."""
+    if seconds < 180:
+        return 1.0, "seconds"
+    return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")

@@ -13,8 +13,8 @@ from digit_search.report.svg import HALF, Picture, draw
 from digit_search.report.wording import importance_verdict
 
 
-def importance_plot(found: Sequence[Importance], num_trials: int) -> Picture | None:
-    """A row a parameter; None without any."""
+def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "importance") -> Picture | None:
+    """A row a parameter; None without any. `name` is unique on the page."""
     if not found:
         return None
 
@@ -27,7 +27,7 @@ def importance_plot(found: Sequence[Importance], num_trials: int) -> Picture | N
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], [percent_label(tick) for tick in (0, 0.25, 0.5, 0.75, 1)])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("share of the importance")
+        axes.set_xlabel("share")
         mark = Line2D([], [], color=ACCENT, marker="o", markersize=7, linewidth=1.8, label="beyond chance")
         faint = Line2D([], [], color=MUTED, marker="o", markerfacecolor="none", markersize=7, linewidth=1.8, label="within it")
         legend_above(axes, [mark, faint, Patch(facecolor=GRID, edgecolor=MUTED, linewidth=0.6, label="chance alone")])
@@ -35,8 +35,8 @@ def importance_plot(found: Sequence[Importance], num_trials: int) -> Picture | N
     shares = ", ".join(f"{importance.name} {percent(importance.share, 0)}" for importance in found)
     few = " The trials are too few to tell." if num_trials < ENOUGH_TRIALS else ""
     return draw(
-        "importance",
-        "What matters most",
+        name,
+        "Shares of the importance",
         alt=f"Dot chart of the importance of the parameters: {shares}. {importance_verdict(found, num_trials)}",
         caption="How differently the best quarter of the trials is spread (PED-ANOVA; Watanabe, Bansal and Hutter 2023). Lines: 80 % of "
         f"{NUM_RESAMPLES} draws of these trials. Grey: what shuffled scores reach, but for 5 % of {NUM_SHUFFLES} shuffles.{few}",

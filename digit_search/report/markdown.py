@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from digit_search.intervals import wilson_interval
 from digit_search.records import EpochMetrics, TrialOrigin, TrialRecord
-from digit_search.report.formats import MISSING, count, duration, interval, number, one_line, percent
-from digit_search.report.page import flatten
+from digit_search.report.formats import MISSING, count, duration, flatten, interval, number, one_line, percent
 from digit_search.report.parameters import shown_params
 from digit_search.report.predictions import NUM_CLASSES, Predictions, calibration_error, confidence_bins, confusion_matrix, precision_recall
 from digit_search.report.ranking import best_epoch, ranked

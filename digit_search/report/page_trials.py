@@ -7,7 +7,7 @@ from pathlib import Path
 
 from digit_search.intervals import wilson_interval
 from digit_search.records import PARAM_NAMES, EpochMetrics, RungDecision, TrialOrigin, TrialRecord, TrialStatus
-from digit_search.report.formats import duration, interval, number, one_line, percent
+from digit_search.report.formats import duration, interval, number, one_line, percent, plural
 from digit_search.report.html import Html, element, escape, join, link
 from digit_search.report.page_result import param_rows
 from digit_search.report.parameters import shown_params
@@ -16,7 +16,8 @@ from digit_search.report.run_data import RunData
 from digit_search.report.small_curve import frame_of, small_curve
 from digit_search.report.wording import rung_words
 
-MAX_DETAILED = 600
+MAX_ROWS = 1000
+MAX_DETAILED = 500
 MAX_EPOCH_ROWS = 4000
 """More trials or epochs than that would make the page too large; trials.csv and epochs.csv have them all."""
 
@@ -27,7 +28,8 @@ Column = tuple[str, bool]
 def _cell(text: str, value: float | str | None = None) -> Html:
     """A cell; `value` is what it sorts by, where that is not its text. NaN sorts like nothing."""
     if isinstance(value, float | int):
-        return element("td", text, data_value="" if value != value else repr(float(value)))
+        sorts_by = "" if value != value else f"{value:.6g}"
+        return element("td", text) if sorts_by == text else element("td", text, data_value=sorts_by)
     return element("td", text, class_="text")
 
 
@@ -107,14 +109,18 @@ def trials_table(run: RunData) -> Html:
     """All trials, the best first, those without a rank last by their numbers."""
     order = ranked(run.history.trials, run.rank_by)
     ranks = {record.trial: rank for rank, record in enumerate(order, start=1)}
-    rest = [record for record in run.history.trials if record.trial not in ranks]
+    listed = [*order, *(record for record in run.history.trials if record.trial not in ranks)][:MAX_ROWS]
     shown = _shown(run.history.trials)
     detailed = detailed_trials(run)
-    rows = [_row(run, record, ranks.get(record.trial), shown, has_details=record.trial in detailed) for record in (*order, *rest)]
+    rows = [_row(run, record, ranks.get(record.trial), shown, has_details=record.trial in detailed) for record in listed]
     heads = [_head(*column) for column in shown.columns]
     table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), class_="sortable", id="trials-table")
+    cut = len(listed) < len(run.history.trials)
+    note = f"The first {len(listed)} of {plural(len(run.history.trials), 'trial')}; trials.csv holds all of them." if cut else ""
     return join(
-        _filters(run.history.trials), element("div", table, class_="scroll", tabindex=0, role="region", aria_label="Table of trials")
+        element("p", note, class_="muted") if note else "",
+        _filters(listed),
+        element("div", table, class_="scroll", tabindex=0, role="region", aria_label="Table of trials"),
     )
 
 

@@ -98,6 +98,8 @@ class Summary:
     tied_trials: tuple[int, ...]
     """Other trials, best first, whose accuracy differs from the winner's by no more than chance."""
     num_candidates: int
+    warm_trials: dict[str, int]
+    """How many finished trials of which earlier runs the search knew of from the start."""
     confirmed: tuple[ConfirmedScore, ...]
     """The best trials' fresh trainings, the winner's first; empty where they are off or not finished."""
     final_model: FinalModel | None
@@ -133,6 +135,7 @@ def summarize(run: RunData) -> Summary:
         runner_up=scores[1] if len(scores) > 1 else None,
         tied_trials=tuple(score.trial for score in scores[1:] if score.tied_with_winner),
         num_candidates=len(order),
+        warm_trials=dict(Counter(earlier.run for earlier in history.warm)),
         confirmed=tuple(confirmed_scores(history.confirmations, run.rank_by)) if history.confirmed is not None else (),
         final_model=_final_model(history.retraining, records) if history.retraining else None,
         importances=tuple(importances(placed([record.params for record in order]), run.settings.search.space)),

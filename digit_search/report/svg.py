@@ -19,6 +19,7 @@ WIDE = (10.0, 4.4)
 
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
 _COORDINATES = re.compile(r'(?<= )(?:d|x|y|width|height|transform)="[^"]*"')
+_PLACES = re.compile(r"<use [^>]*>")
 _NUMBER = re.compile(r"-?\d+\.\d{2,}")
 
 
@@ -58,7 +59,7 @@ def _for_page(svg: str, name: str, alt: str) -> Html:
     body = re.sub(r' transform="rotate\(-0 [^)]*\)"| target="_blank"', "", body)
     body = re.sub(r"font-family: [^;\"]*; ?", "", body)
     body = re.sub(r"(?<=: )#[0-9a-f]{6}\b|(?<=fill=\")#[0-9a-f]{6}\b", lambda match: _VARIABLES.get(match[0], match[0]), body)
-    body = _COORDINATES.sub(_shortened, body)
+    body = _PLACES.sub(lambda match: _NUMBER.sub(_tenths, match[0]), _COORDINATES.sub(_shortened, body))
     body = re.sub(r'(\bid="|url\(#|href="#(?=m[0-9a-f]{10}"))', rf"\g<1>{name}-", body)
     # Links serve the mouse only: the table of trials leads a keyboard to the same places.
     body = re.sub(r'<a xlink:href="#trial-(\d+)">', r'<a href="#trial-\1" tabindex="-1"><title>trial \1</title>', body)
@@ -69,6 +70,11 @@ def _for_page(svg: str, name: str, alt: str) -> Html:
 def _rounded(match: re.Match[str]) -> str:
     """A hundredth of a point is finer than any screen."""
     return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _tenths(match: re.Match[str]) -> str:
+    """Enough for the place of a mark, of which there are thousands; not for its shape."""
+    return f"{float(match[0]):.1f}".removesuffix(".0")
 
 
 def _shortened(match: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from digit_search.records import TrialRecord
-from digit_search.report.formats import duration, one_line, percent, plural
+from digit_search.report.formats import duration, one_line, percent, plural, time_unit
 from digit_search.report.style import FONT_POINTS, GRID, INK, LOOKS, MANY_TRIALS, MUTED, PAPER, legend_patches
 from digit_search.report.svg import WIDE, Picture, draw, trial_link
 from digit_search.report.work_clock import WorkClock
@@ -32,7 +32,7 @@ def timeline(records: Sequence[TrialRecord], clock: WorkClock) -> Picture | None
     shown = lanes[:MAX_LANES]
 
     def paint(axes: Axes) -> None:
-        unit, name = _time_unit(end - begin)
+        unit, name = time_unit(end - begin)
         for row, lane in enumerate(shown):
             axes.barh(row, (end - begin) / unit, height=0.72, color=GRID, alpha=0.6, zorder=1)
             for record, start, stop in lane.trials:
@@ -63,13 +63,6 @@ def _draw_rests(axes: Axes, rests: Sequence[tuple[float, float]]) -> None:
         axes.axvline(place, color=INK, linewidth=1.4, linestyle=(0, (1, 1.2)), zorder=4)
         where = {"xy": (place, 1), "xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
         axes.annotate(f"rest of {duration(seconds)}", xytext=(0, 3), ha="center", fontsize=FONT_POINTS - 0.5, color=MUTED, **where)
-
-
-def _time_unit(seconds: float) -> tuple[float, str]:
-    """Seconds of a unit that makes a span readable, and its name."""
-    if seconds < 180:
-        return 1.0, "seconds"
-    return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")
 
 
 def _draw_bar(axes: Axes, row: int, record: TrialRecord, span: tuple[float, float], *, has_link: bool) -> None:

@@ -150,7 +150,9 @@ def cost_rows(summary: Summary) -> list[tuple[str, str]]:
     statuses = ", ".join(f"{num_trials} {status}" for status, num_trials in cost.trials_by_status.items())
     workers = f", {plural(cost.num_workers, 'worker')}" if cost.num_workers else ""
     processor = f" ({one_line(cost.processor, 60)})" if cost.processor and "cpu" in cost.devices else ""
+    warm = ", ".join(f"{plural(num_trials, 'finished trial')} of {one_line(run, 100)}" for run, num_trials in summary.warm_trials.items())
     return [
+        *([("Known from the start", warm)] if warm else []),
         ("Trials", f"{sum(cost.trials_by_status.values())}{f': {statuses}' if statuses else ''}"),
         ("Epochs", f"{cost.num_epochs:,g}"),
         ("Training images", count(cost.num_images)),

@@ -18,8 +18,8 @@ BEST_SO_FAR = "best so far: the newest task of that name, and the metric ray_dig
 
 
 def job_metadata(run: str, num_samples: int) -> Mapping[str, str]:
-    """What the dashboard shows of our job. `job_name` is Ray's key for the name in its list of jobs."""
-    return {"job_name": f"digit_search {run}", "run": run, "samples": str(num_samples), "best_so_far": BEST_SO_FAR}
+    """What Ray tells of our job. `job_name` is its key for the name in its list of jobs, the one of these that the dashboard shows."""
+    return {"job_name": f"digit_search {run} ({num_samples} trials)", "run": run, "samples": str(num_samples), "best_so_far": BEST_SO_FAR}
 
 
 class TrialBoard:
@@ -30,7 +30,7 @@ class TrialBoard:
         self._trials: dict[int, asyncio.Future[None]] = {}
 
     def __repr__(self) -> str:
-        return f"{self._run}: its trials are this actor's tasks"
+        return f"{self._run}: trials as tasks"
 
     def _outcome(self, trial: int) -> asyncio.Future[None]:
         return self._trials.setdefault(trial, asyncio.get_running_loop().create_future())

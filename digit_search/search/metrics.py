@@ -46,12 +46,13 @@ class SearchMetrics(Display):
         if standing.best:
             self._set("best_accuracy", standing.best.accuracy)
             self._set("best_trial", standing.best.trial)
-        for trial in standing.running & standing.last.keys():
-            self._export_trial(trial, standing.last[trial])
+        for trial in standing.running:
+            self._export_trial(trial_name(trial), standing.last.get(trial))
 
-    def _export_trial(self, trial: int, metrics: EpochMetrics) -> None:
-        name = trial_name(trial)
-        self._set("epoch", metrics.epoch, trial=name)
+    def _export_trial(self, name: str, metrics: EpochMetrics | None) -> None:
+        self._set("epoch", metrics.epoch if metrics else 0.0, trial=name)
+        if metrics is None:
+            return
         self._set("accuracy", metrics.scored_accuracy, trial=name)
         self._set("images_per_second", metrics.images / metrics.seconds if metrics.seconds else 0.0, trial=name)
 

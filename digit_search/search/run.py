@@ -30,7 +30,7 @@ from digit_search.search.live import LiveSearch, show_live
 from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.scheduler import make_scheduler
 from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
-from digit_search.search.study import Told, add_finished, open_study
+from digit_search.search.study import Told, add_finished, describe_study, open_study
 from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
 from digit_search.search.watch import EndSearch, Watch, own_ray_processes
 
@@ -264,6 +264,7 @@ def rebuild_study(folder: RunFolder, told: Told, plan: SearchPlan, earlier: RunH
     """
     folder.study.unlink(missing_ok=True)
     study = open_study(folder.study, folder.name, told.direction)
+    describe_study(study, told)
     for warm in earlier.warm:
         add_finished(study, warm.record, plan.space, told, run=warm.run)
     for record in earlier.trials:

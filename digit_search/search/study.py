@@ -1,5 +1,6 @@
 """The Optuna study of a run: its space, its journal, and how a trial's metrics are told to it."""
 
+import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -90,6 +92,16 @@ def open_study(path: Path, name: str, direction: str) -> optuna.Study:
     return study
 
 
+def describe_study(study: optuna.Study, told: "Told") -> None:
+    """Say in the study itself what its values are, for whoever opens it with optuna-dashboard."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([told.metric])
+    study.set_user_attr("value", f"{told.metric} of the weights that a trial would hand over; of a stopped trial its last, else its best")
+    study.set_user_attr("step", f"reports of a trial, {told.reports_per_epoch} an epoch")
+    study.set_user_attr("trial", "number in trials.csv; val_accuracy is that of the trial's best epoch")
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """How a trial's metrics are told to Optuna."""
@@ -128,9 +140,12 @@ class Told:
         return {"trial": trial, "seed": seed, "origin": str(origin)}
 
     def totals(self, epochs: Iterable[EpochMetrics]) -> dict[str, Any]:
-        """Images trained and seconds spent."""
+        """What optuna-dashboard can draw beside the score: images trained, seconds spent, epochs, the best epoch's accuracy."""
         epochs = tuple(epochs)
-        return {"images": sum(metrics.images for metrics in epochs), "seconds": round(sum(metrics.seconds for metrics in epochs), 3)}
+        totals = {"images": sum(metrics.images for metrics in epochs), "seconds": round(sum(metrics.seconds for metrics in epochs), 3)}
+        if epochs:
+            totals |= {"epochs": epochs[-1].epoch, "val_accuracy": max(metrics.scored_accuracy for metrics in epochs)}
+        return totals
 
 
 def add_finished(

@@ -1,25 +1,15 @@
 """A headless Chromium (the system's, driven by playwright), and pages that remember what went wrong on them."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-"""What a container needs, and nothing that calls anybody by itself."""
+from tests.browser.chromium import ARGUMENTS, PROGRAMS, chromium
+
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
-
-
-def chromium() -> str | None:
-    """The first Chromium on the path."""
-    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +52,7 @@ def open_page(browser) -> Iterator[Callable[..., Opened]]:
     def open_address(address: str, *, size: tuple[int, int] = DESKTOP, theme: str = "light", script: bool = True) -> Opened:
         viewport = {"width": size[0], "height": size[1]}
         contexts.append(browser.new_context(viewport=viewport, color_scheme=theme, java_script_enabled=script))
+        contexts[-1].set_default_timeout(10_000)
         opened = Opened(contexts[-1].new_page())
         opened.page.goto(address)
         return opened

@@ -12,6 +12,9 @@ from digit_search.errors import RunFolderError
 from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import write_report, write_tables
+from digit_search.report.page import drawn_trials
+from digit_search.report.ranking import ranked
+from digit_search.report.run_data import load_run_data
 from digit_search.run_folder import RunFolder
 
 COMPLETED, STOPPED, FAILED, INTERRUPTED, RUNNING = TrialStatus
@@ -171,7 +174,7 @@ def test_the_table_sorts_by_numbers_and_filters_by_status(finished_run, read_pag
     assert sorted(rows) == ["completed", "completed", "failed", "interrupted", "stopped"]
     heads = [head for head in page.all("th") if head.get("scope") == "col" and head.get("class") in ("number", "text")]
     assert len(heads) == len([button for button in page.all("button") if button["type"] == "button"]) == 14
-    assert any(attributes.get("data-value") == "0.01" for attributes in page.all("td"))
+    assert any(attributes.get("data-value") == "52.5" for attributes in page.all("td")), "52 s sorts by a number"
 
 
 def test_the_same_files_give_the_same_report(finished_run, tmp_path):
@@ -201,3 +204,18 @@ def test_of_very_many_trials_only_the_best_have_details_so_that_the_page_stays_s
     assert len([attributes for attributes in page.all("details") if "id" in attributes]) == 10
     assert len([attributes for attributes in page.all("tr") if "data-status" in attributes]) == 100
     assert folder.report_html.stat().st_size < 100 * MAX_BYTES / 500
+
+
+def test_the_table_and_the_pictures_of_a_huge_run_are_cut_and_say_so(make_run, read_page, monkeypatch):
+    monkeypatch.setattr("digit_search.report.page_trials.MAX_ROWS", 20)
+    monkeypatch.setattr("digit_search.report.page.MAX_DRAWN", 30)
+    monkeypatch.setattr("digit_search.report.page.NUM_BEST_DRAWN", 5)
+    folder = make_run([COMPLETED] * 60)
+    page = report_of(folder, read_page)
+    assert "The first 20 of 60 trials; trials.csv holds all of them." in page.text
+    assert len([attributes for attributes in page.all("tr") if "data-status" in attributes]) == 20
+    drawn = drawn_trials(load_run_data(folder))
+    assert len(drawn) <= 30
+    assert f"The pictures show {len(drawn)} of 60 trials." in page.text
+    assert {0, *(record.trial for record in ranked(load_run_data(folder).history.trials)[:5])} <= {record.trial for record in drawn}
+    assert "too many trials for a timeline" in page.text

@@ -2,10 +2,10 @@ import json
 from dataclasses import replace
 
 from digit_search.history import EventLog, load_history
-from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialParams, TrialStatus
+from digit_search.records import EarlierTrial, EpochMetrics, RetrainRecord, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
-from digit_search.report.wording import against_baseline, against_runner_up, final_model_lines, headline, what_was_not_done
+from digit_search.report.wording import against_baseline, against_runner_up, cost_rows, final_model_lines, headline, what_was_not_done
 
 COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED
 
@@ -31,6 +31,7 @@ def test_a_clear_winner_is_said_to_differ_and_a_close_second_to_be_tied(make_run
     assert "8.00 percentage points less. On 400 digits that is more than chance explains." in against_baseline(summary)
     assert "0.50 percentage points less. On 400 digits chance alone does that: they are tied." in against_runner_up(summary)
     assert summary.tied_trials == (2,)
+    assert headline(summary).endswith("rightly (95\N{NO-BREAK SPACE}% interval 96.1–99.0\N{NO-BREAK SPACE}%), tied with trial 2.")
 
 
 def test_a_baseline_that_wins_is_said_to_be_the_winner(make_run):
@@ -129,3 +130,10 @@ def test_before_retraining_there_is_nothing_to_submit(make_run):
 def test_a_summary_is_json(make_run):
     tree = summary_of(make_run([COMPLETED, FAILED], finished=True))[1].to_tree()
     assert json.loads(json.dumps(tree))["winner"]["trial"] == 0
+
+
+def test_a_warm_start_is_told_with_the_runs_that_it_came_from(make_run):
+    folder = make_run()
+    for run, trial in (("a", 0), ("a", 1), ("b", 0)):
+        EventLog(folder.events).warm_trial(EarlierTrial(run, TrialRecord(trial, TrialStatus.STOPPED, TrialParams(), trial)), at=1.0)
+    assert cost_rows(summarize(load_run_data(folder)))[0] == ("Known from the start", "2 finished trials of a, 1 finished trial of b")

@@ -34,6 +34,6 @@ def test_a_failed_trials_task_fails_with_its_reason():
 
 def test_the_job_bears_the_runs_name_in_rays_words_and_only_texts():
     metadata = job_metadata("mine", 20)
-    assert metadata["job_name"] == "digit_search mine"
+    assert metadata["job_name"] == "digit_search mine (20 trials)"
     assert metadata["samples"] == "20"
     assert all(isinstance(value, str) for value in metadata.values())

@@ -59,6 +59,7 @@ def test_every_gauge_is_set_and_a_trial_has_its_own_only_while_it_runs(exported,
     assert exported["digit_search_best_trial",] == 0
     assert {key: value for key, value in exported.items() if key[-1].startswith("trial_")} == {
         ("digit_search_epoch", "trial_0003"): 1,
+        ("digit_search_epoch", "trial_0004"): 0,
         ("digit_search_accuracy", "trial_0003"): 0.9,
         ("digit_search_images_per_second", "trial_0003"): 300.0,
     }

@@ -79,10 +79,18 @@ def test_a_failed_trial_is_told_as_failed(tmp_path, end):
     assert made.study().trials[0].state is TrialState.FAIL
 
 
-def test_attributes_carry_the_number_the_seed_the_images_and_the_seconds(tmp_path):
+def test_attributes_carry_the_number_the_seed_what_was_spent_and_the_best_accuracy(tmp_path):
     made = make_searcher(tmp_path)
     run_trial(made.searcher, "t0", [0.5, 0.6])
-    attributes = {"trial": 0, "seed": trial_seed(0, 0), "origin": "baseline", "images": 200, "seconds": 3.0}
+    attributes = {
+        "trial": 0,
+        "seed": trial_seed(0, 0),
+        "origin": "baseline",
+        "images": 200,
+        "seconds": 3.0,
+        "epochs": 2.0,
+        "val_accuracy": 0.6,
+    }
     assert made.study().trials[0].user_attrs == attributes
 
 

@@ -1,0 +1,49 @@
+"""Other people's pages about our runs, in a real browser: Ray's dashboard during a run, optuna-dashboard after it."""
+
+import pytest
+
+from tests.browser.ray_dashboard import Visit
+from tests.programs import ask, program
+
+
+@pytest.fixture
+def visit(smoke_run) -> Visit:
+    if smoke_run.visit is None:
+        pytest.skip("no Chromium here; Debian's comes with: apt-get install chromium")
+    assert not smoke_run.visit.trouble, smoke_run.visit.trouble
+    return smoke_run.visit
+
+
+def test_rays_dashboard_wants_the_token_that_the_printed_command_gives(visit):
+    assert "ray get-auth-token" in visit.refused
+
+
+def test_rays_dashboard_lists_our_job_by_its_runs_name(visit):
+    assert "digit_search smoke (3 trials)" in visit.texts["jobs"]
+    assert "RUNNING" in visit.texts["jobs"]
+
+
+def test_rays_dashboard_lists_the_workers_by_names_that_tell_them_apart(visit):
+    for name in ("smoke worker (first trial_0000)", "smoke worker (first trial_0001)", "TrialWorker"):
+        assert name in visit.texts["actors"]
+    assert "ImplicitFunc" not in visit.texts["actors"]
+
+
+def test_rays_dashboard_lists_the_trials_with_their_parameters_as_tasks(visit):
+    assert "trial_0000: lr 0.01, gamma 0.05, step_size 5, batch_size 32" in visit.texts["board"]
+    assert "RUNNING" in visit.texts["board"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_optuna_dashboard_shows_the_studys_curves_and_attributes(smoke_run, open_page, theme):
+    with program("optuna-dashboard", "--port", "{port}", smoke_run.folder / "study.journal") as address:
+        ask(f"{address}/api/studies")
+        opened = open_page(f"{address}/dashboard/studies/0", theme=theme)
+        opened.page.get_by_text("Intermediate values").wait_for()
+        opened.page.get_by_text("val_loss").first.wait_for()
+        opened.page.goto(f"{address}/dashboard/studies/0/trials?numbers=0")
+        opened.page.get_by_text("origin").wait_for()
+        words = opened.page.locator("#root, body").first.inner_text()
+    for word in ("baseline", "val_accuracy", "Intermediate Values", "batch_size 32"):
+        assert word in words
+    assert not [problem for problem in opened.problems if problem.startswith("error")]
