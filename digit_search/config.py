@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from digit_search.errors import ConfigError
 from digit_search.records import PARAM_NAMES, TrialParams
+from digit_search.setting_problems import problem_lines
 from digit_search.space import Dimension, ParamValue, Settings, check_value, default_space, dimension_model, dimension_problems
+from digit_search.untrusted import read_bounded
 
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 18
+MAX_DEPTH = 12
+MAX_DOTS_A_LINE = 200
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
@@ -49,9 +53,10 @@ def _number_or_auto(value: object) -> object:
     return value
 
 
+Count = Annotated[int, Field(ge=1, le=10**6)]
 Duration = Annotated[str, AfterValidator(_checked_duration)]
-AutoInt = Annotated[Literal["auto"] | PositiveInt, BeforeValidator(_number_or_auto)]
-AutoShare = Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], BeforeValidator(_number_or_auto)]
+AutoInt = Annotated[Literal["auto"] | Count, BeforeValidator(_number_or_auto)]
+AutoShare = Annotated[Literal["auto"] | Annotated[float, Field(ge=0, le=10**6)], BeforeValidator(_number_or_auto)]
 
 
 class DataSettings(Settings):
@@ -62,7 +67,7 @@ class DataSettings(Settings):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     cache_dir: str = "auto"
     """Parsed tables are kept there as Arrow files; "auto": the user's cache folder; "" keeps none."""
-    max_csv_bytes: PositiveInt = 1 << 30
+    max_csv_bytes: Annotated[int, Field(ge=1, lt=2**62)] = 1 << 30
     """A CSV that unpacks to more than this is refused."""
 
 
@@ -72,14 +77,14 @@ class TrainingSettings(Settings):
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     shift_pixels: Annotated[float, Field(ge=0, le=14)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    accumulation_steps: PositiveInt = 1
+    accumulation_steps: Count = 1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     stem: Literal["imagenet", "small"] = "imagenet"
     ema_half_life_epochs: Annotated[float, Field(ge=0)] = 0.25
     """Half-life of the moving average of weights and batch-norm statistics; 0 is off, the notebook's way."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = False
-    inference_batch_size: PositiveInt = 64
+    inference_batch_size: Count = 64
 
 
 class AshaSettings(Settings):
@@ -90,18 +95,18 @@ class AshaSettings(Settings):
     """
 
     enabled: bool = True
-    max_epochs: PositiveInt = 7
-    grace_epochs: Annotated[float, Field(gt=0)] = 1.0
+    max_epochs: Count = 7
+    grace_epochs: Annotated[float, Field(gt=0, le=10**6)] = 1.0
     """The first rung. A fraction of an epoch needs `search.reports_per_epoch` above 1."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 2
+    reduction_factor: Annotated[int, Field(ge=2, le=10**6)] = 2
     """A trial passes a rung if it is among the best one in this many of those that reached it before; the first always passes."""
 
 
 class SearchSettings(Settings):
     """What to try, how often, and how to compare."""
 
-    samples: PositiveInt = 20
-    startup_trials: Annotated[int, Field(ge=1)] = 6
+    samples: Count = 20
+    startup_trials: Count = 6
     """Trials that are spread at random before TPE's model is asked; the baseline, the points and a warm start's trials count.
 
     Replayed searches of 20 trials end alike, within the noise of 0.1 points, with 1 to 10 of them (`tests/benchmarks/replay.py`); 6 leave
@@ -115,7 +120,7 @@ class SearchSettings(Settings):
     Over recorded curves the accuracy picks winners whose test accuracy is 0.4 points better (`tests/benchmarks/replay.py`).
     """
     reports_per_epoch: Annotated[int, Field(ge=1, le=100)] = 1
-    max_failures: Annotated[int, Field(ge=0)] = 2
+    max_failures: Annotated[int, Field(ge=0, le=10**6)] = 2
     """How often a trial whose worker died is begun again before it counts as failed."""
     trial_timeout: Duration = "1h"
     """A worker that sends no report for this long hangs: it is ended, which counts as if it had died; "" waits for ever."""
@@ -159,12 +164,12 @@ class SearchSettings(Settings):
 class RetrainSettings(Settings):
     """How the winner is trained again, for the weights that are handed over."""
 
-    max_epochs: PositiveInt = 15
-    patience: PositiveInt = 10
+    max_epochs: Count = 15
+    patience: Count = 10
     """Epochs without a lower validation loss before it stops; the best epoch's weights are kept."""
-    confirm: PositiveInt = 1
+    confirm: Count = 1
     """So many of the best trials are trained again with fresh seeds, and the best mean wins; 1 is off."""
-    confirm_seeds: PositiveInt = 2
+    confirm_seeds: Count = 2
     """Fresh seeds for each of them."""
 
 
@@ -173,7 +178,7 @@ class ResourceSettings(Settings):
 
     workers: AutoInt = "auto"
     """Trials at a time; "auto": as many as fit."""
-    cpus_per_trial: PositiveInt = 1
+    cpus_per_trial: Count = 1
     gpus_per_trial: AutoShare = "auto"
     """A share of a GPU, e.g. 0.25; "auto": one where there is one."""
 
@@ -184,8 +189,10 @@ class RaySettings(Settings):
     address: str = ""
     """"": a Ray of our own on this machine; "auto" or HOST:PORT: a running cluster."""
     dashboard: bool = True
-    object_store_mib: Annotated[int, Field(ge=80)] = 256
-    start_timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
+    dashboard_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Where the dashboard of a Ray of our own listens, alone of all its ports; beyond this machine only with Ray's token authentication."""
+    object_store_mib: Annotated[int, Field(ge=80, le=10**9)] = 256
+    start_timeout_seconds: Annotated[float, Field(gt=0, le=10**6)] = 120.0
 
 
 class RunSettings(Settings):
@@ -230,8 +237,8 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     if not equals or not all(keys):
         raise ConfigError(f"--set {text}: expected KEY=VALUE with a dotted key, e.g. --set search.space.lr.high=0.1")
     try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = _parse_toml(f"value = {raw}")["value"]
+    except ValueError:
         value = raw.strip()
     return keys, value
 
@@ -260,37 +267,42 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: if it is missing, too large, no UTF-8 or no TOML, naming the place.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: expected a file, found a folder or a device; configs/default.toml shows every setting")
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
-        if len(content) > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: expected a configuration of at most {MAX_CONFIG_BYTES} bytes, found a larger file")
-        return tomllib.loads(content.decode("utf-8-sig"))
+        return _parse_toml(read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; configs/default.toml shows every setting") from error
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; configs/default.toml shows every setting") from error
+    except ValueError as error:
         raise ConfigError(f"{path}: expected TOML, found: {error}") from error
 
 
-def _problems(error: ValidationError) -> str:
-    """One line a problem, each with its dotted key, in the order of the settings."""
-    lines: list[str] = []
-    for problem in error.errors(include_url=False):
-        # pydantic names the member of a union in the location; nobody typed that.
-        parts = [str(part) for part in problem["loc"] if str(part) not in _UNION_LABELS]
-        message = problem["msg"].removeprefix("Value error, ")
-        found = "" if problem["type"] in ("value_error", "missing") else f", found {problem['input']!r:.80}"
-        for part in message.split("\n"):
-            line = f"{'.'.join(parts)}: {part}{found}".removeprefix(": ")
-            if line not in lines:
-                lines.append(line)
-    return "\n  ".join(lines)
+def _parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ValueError: if it is none, also where a number has thousands of digits or lists are nested too deeply for Python's parser.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        # tomllib's time grows with the square of a dotted key's length: one of 40,000 letters would take it seconds, a long one for ever.
+        if line.count(".") > MAX_DOTS_A_LINE:
+            raise ValueError(f"more than {MAX_DOTS_A_LINE} dots in line {number}; break the line")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or tables that are nested too deeply") from error
 
 
-_UNION_LABELS = {"IntRange", "FloatRange", "Choice", "bool", "int", "float", "str", "literal['auto']"}
+def _check_depth(tree: Mapping[str, Any], source: str) -> None:
+    """Refuse what is nested more deeply than any setting, before anything recurses into it."""
+    level: list[Any] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [item for value in level for item in (value.values() if isinstance(value, Mapping) else value)]
+        level = [item for item in level if isinstance(item, Mapping | list)]
+        if not level:
+            return
+    raise ConfigError(
+        f"{source}: expected tables and lists at most {MAX_DEPTH} deep, found deeper ones; configs/default.toml shows every setting"
+    )
 
 
 def validate_settings(tree: Mapping[str, Any], source: str) -> RunSettings:
@@ -308,13 +320,14 @@ def validate_settings(tree: Mapping[str, Any], source: str) -> RunSettings:
             try:
                 space[name] = dimension_model(name, value).model_validate(value) if isinstance(value, dict) else value
             except ValidationError as error:
-                problems += [f"search.space.{name}.{line}" for line in _problems(error).split("\n  ")]
+                known = dimension_model(name, value)
+                problems += [f"search.space.{name}.{line}" for line in problem_lines(error, known)]
         # A parameter that failed alone is left out, so that the others are still checked against each other.
         search["space"] = space or default_space()
     try:
         settings = RunSettings.model_validate(tree)
     except ValidationError as error:
-        problems += _problems(error).split("\n  ")
+        problems += problem_lines(error, RunSettings)
     if problems:
         count = "one setting" if len(problems) == 1 else f"{len(problems)} settings"
         raise ConfigError(f"{source}: {count} cannot be used:\n  " + "\n  ".join(problems))
@@ -340,7 +353,9 @@ def load_settings(path: Path | None = None, assignments: Sequence[str] = (), fla
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(tree, key.split("."), value)
-    return validate_settings(tree, str(path) if path else "the command line")
+    source = str(path) if path else "the command line"
+    _check_depth(tree, source)
+    return validate_settings(tree, source)
 
 
 def to_tree(settings: RunSettings) -> dict[str, Any]:

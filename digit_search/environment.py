@@ -1,6 +1,7 @@
 """What a run was made with: versions, hardware, seed, commit, data."""
 
 import importlib.metadata
+import ipaddress
 import json
 import os
 import platform
@@ -11,10 +12,10 @@ from typing import Any
 import psutil
 
 from digit_search import __version__
-from digit_search.config import RunSettings, to_tree
+from digit_search.config import RaySettings, RunSettings, to_tree
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
-from digit_search.errors import RunFolderError
+from digit_search.errors import ResourceError, RunFolderError
 
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "pydantic")
 
@@ -39,6 +40,28 @@ def _processor() -> str:
 def usable_cores() -> int:
     """Cores that this process may use, which a container may hold below what the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_dashboard_host(settings: RaySettings) -> None:
+    """See that a dashboard which others can reach asks for Ray's token: it runs whatever it is sent. Ray 2.60 asks unless told not to.
+
+    Raises:
+        ResourceError: if it would not.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    if settings.dashboard and not settings.address and not _is_loopback(settings.dashboard_host) and mode.lower() != "token":
+        raise ResourceError(
+            f"ray.dashboard_host {settings.dashboard_host}: expected 127.0.0.1 without Ray's token authentication, which "
+            f"RAY_AUTH_MODE={mode} turns off: anybody in reach could run programs here. "
+            "Unset RAY_AUTH_MODE, or leave the dashboard on 127.0.0.1"
+        )
 
 
 def _commit() -> str:

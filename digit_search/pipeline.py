@@ -14,7 +14,7 @@ from digit_search.data.load import Digits, load_digits
 from digit_search.data.reader import read_test
 from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
-from digit_search.environment import check_same_run, check_same_settings, describe_environment
+from digit_search.environment import check_dashboard_host, check_same_run, check_same_settings, describe_environment
 from digit_search.errors import ResourceError, RunFolderError, SearchError, StorageError
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
@@ -43,6 +43,7 @@ def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> Run
     interrupts = Interrupts()
     name = _default_name() if name is None else name
     check_new_run(results, name)
+    check_dashboard_host(settings.ray)
     with interrupts.caught():
         digits, split = _read(settings, say)
         settings, warm = load_warm_start(settings, results, digits.train_fingerprint, say)
@@ -220,6 +221,9 @@ def _search_on_ray(
     from digit_search.search.cluster import mps_here, plan_workers, running_ray
     from digit_search.search.run import run_search
 
+    if settings.ray.address:
+        # Said first: a configuration from elsewhere could name a stranger's cluster, and what that answers is run here.
+        say(f"Ray: joining the cluster at {settings.ray.address}")
     with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
         interrupts.catch_again()
         resources = ray.cluster_resources()

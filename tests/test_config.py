@@ -72,7 +72,7 @@ def test_all_problems_are_told_at_once_each_with_its_key():
         ("search.space.lr.low=1", "lr: low 1 is above high 0.03"),
         ("search.space.lr.low=0", "lr.low: expected a value from 1e-12 to 100"),
         ("search.space.batch_size.choices=[1]", "batch_size.choices: expected a value from 2"),
-        ("search.space.batch_size.choices=[]", "search.space.batch_size.choices: List should have at least 1 item"),
+        ("search.space.batch_size.choices=[]", "search.space.batch_size.choices: expected a list that is not empty"),
         ("search.space.momentum=0.9", "momentum: no such parameter; there are lr, gamma"),
         ("search.space.step_size=1.5", "step_size: expected an integer, found 1.5"),
         ("search.space.stem={low=1, high=2}", "stem: expected choices, found a range"),
@@ -83,7 +83,7 @@ def test_all_problems_are_told_at_once_each_with_its_key():
         ("resources.workers=many", "resources.workers: expected a number"),
         ("resources.gpus_per_trial=1.5", "only whole GPUs"),
         ("data.validation_fraction=1.0", "data.validation_fraction"),
-        ("search=3", "search: Input should be a valid dictionary"),
+        ("search=3", "search: expected a table, found 3"),
         ("seed=nan", "seed"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_learning_rate_in_exponent_form_is_a_number():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"seed = ", "expected TOML"), (b"\xff\xfe", "expected TOML"), (b"#" * (1 << 20) + b"#", "at most 1048576 bytes")],
+    [(b"seed = ", "expected TOML"), (b"\xff\xfe", "expected TOML"), (b"#" * (1 << 18) + b"#", "at most 262144 bytes")],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, content, message):
     path = tmp_path / "my.toml"

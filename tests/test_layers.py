@@ -6,21 +6,23 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "digit_search"
-FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history"}
+FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history", "untrusted"}
 MAY_IMPORT = {
     "errors": set(),
     "intervals": set(),
     "records": {"errors"},
     "space": {"records"},
-    "config": {"errors", "records", "space"},
+    "untrusted": set(),
+    "setting_problems": set(),
+    "config": {"errors", "records", "space", "setting_problems", "untrusted"},
     "run_folder": {"errors"},
-    "history": {"errors", "records"},
+    "history": {"errors", "records", "untrusted"},
     "interrupts": set(),
-    "environment": {"__version__", "errors", "records", "space", "config", "data"},
+    "environment": {"__version__", "errors", "records", "space", "config", "data", "untrusted"},
     "warm_start": {"errors", "records", "space", "config", "run_folder", "history", "environment"},
     "data": FOUNDATION,
     "training": FOUNDATION | {"data"},
-    "search": FOUNDATION | {"data", "training"},
+    "search": FOUNDATION | {"data", "training", "environment"},
     "report": FOUNDATION,
 }
 OPTUNAS_IMPORTANCE = PACKAGE / "report" / "importance.py"

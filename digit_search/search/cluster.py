@@ -14,9 +14,11 @@ from typing import Any
 
 import optuna
 import ray
+from ray._private import ray_constants
 from ray.job_config import JobConfig
 
 from digit_search.config import RaySettings, ResourceSettings
+from digit_search.environment import check_dashboard_host
 from digit_search.errors import ResourceError
 from digit_search.search.guardian import all_started, guarded_ray
 
@@ -145,9 +147,24 @@ def _start_options(settings: RaySettings) -> dict[str, Any]:
         "address": "local",
         "object_store_memory": settings.object_store_mib * MIB,
         "include_dashboard": settings.dashboard,
-        "dashboard_host": LOOPBACK,
+        "dashboard_host": settings.dashboard_host,
         "_node_ip_address": LOOPBACK,
     }
+
+
+@contextmanager
+def _away_from_the_network(is_own: bool) -> Iterator[None]:
+    """Let a Ray of our own listen on loopback alone; Ray's dashboard listens where `dashboard_host` says.
+
+    Ray (2.60) takes a loopback address for `_node_ip_address` as a wish for the machine's other one, and then nearly all of its processes
+    listen on every interface. It leaves it as it is where it believes that clusters are not for this system, as on macOS.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = before and not is_own
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
@@ -157,8 +174,9 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
     `job` is what the dashboard tells of us.
 
     Raises:
-        ResourceError: if Ray does not come up in time, or the cluster cannot be joined.
+        ResourceError: if Ray does not come up in time, the cluster cannot be joined, or the dashboard would be open to a network.
     """
+    check_dashboard_host(settings)
     # Usage statistics would leave the machine; metrics export needs Prometheus, not Ray's collector.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with nullcontext() if settings.address else guarded_ray(Path(ray.__file__).parent) as guardian:
@@ -174,7 +192,7 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
 def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
     """Start or join Ray; return where its dashboard is, "" for none."""
     try:
-        with _bounded(settings.start_timeout_seconds):
+        with _bounded(settings.start_timeout_seconds), _away_from_the_network(not settings.address):
             return ray.init(**_start_options(settings), job_config=JobConfig(metadata=dict(job))).dashboard_url or ""
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the cluster at {settings.address}" if settings.address else "Ray on this machine"

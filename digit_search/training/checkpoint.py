@@ -1,6 +1,5 @@
 """Where a training stands, on disk: two files in turn, each with a checksum, so that one cut short never costs more than one report."""
 
-import io
 import logging
 import zlib
 from collections.abc import Mapping
@@ -9,8 +8,10 @@ from typing import Any, BinaryIO
 
 import torch
 
-from digit_search.errors import StorageError
+from digit_search.errors import DataError, StorageError
 from digit_search.run_folder import checkpoint_files, delete_temporaries, whole_file
+from digit_search.training.tensor_file import MAX_TENSOR_BYTES, load_tensors
+from digit_search.untrusted import read_bounded
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, MAX_TENSOR_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -87,4 +88,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     if trailer != _TRAILER + zlib.crc32(state).to_bytes(4, "big"):
         logger.warning("%s: its checksum does not fit; the checkpoint before it is used", path)
         return None
-    return torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
+    try:
+        loaded = load_tensors(state)
+    except DataError as error:
+        logger.warning("%s: expected a checkpoint; %s; the checkpoint before it is used", path, error)
+        return None
+    if not isinstance(loaded, dict) or type(loaded.get("reports")) is not int:
+        logger.warning("%s: it says not how many reports it stands for; the checkpoint before it is used", path)
+        return None
+    return loaded

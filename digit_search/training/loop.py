@@ -306,8 +306,17 @@ def checkpoint_state(trainer: Trainer, metrics: EpochMetrics, best: BestEpoch) -
 
 
 def restore(trainer: Trainer, state: Mapping[str, Any]) -> tuple[EpochMetrics, BestEpoch]:
-    """Bring a new trainer to a checkpoint's state; return its last report and its best epoch."""
-    trainer.load_state_dict(state["trainer"])
-    weights = state["best"]["weights"]
-    best = BestEpoch(EpochMetrics(**state["best"]["metrics"]), trainer.final_weights() if weights is None else weights)
-    return EpochMetrics(**state["metrics"]), best
+    """Bring a new trainer to a checkpoint's state; return its last report and its best epoch.
+
+    Raises:
+        TrialError: if the checkpoint is another training's, or none.
+    """
+    try:
+        trainer.load_state_dict(state["trainer"])
+        weights = state["best"]["weights"]
+        best = BestEpoch(EpochMetrics(**state["best"]["metrics"]), trainer.final_weights() if weights is None else weights)
+        return EpochMetrics(**state["metrics"]), best
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise TrialError(f"the checkpoint does not belong to this training ({type(error).__name__}: {str(error)[:200]})") from error

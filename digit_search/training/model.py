@@ -10,9 +10,10 @@ from torchvision.models import resnet18
 from digit_search.errors import DataError
 from digit_search.run_folder import whole_file, write_whole
 from digit_search.training.checkpoint import save_tensors
+from digit_search.training.tensor_file import MAX_TENSOR_BYTES, describe_problem, load_tensors
+from digit_search.untrusted import read_bounded
 
 NUM_CLASSES = 10
-MAX_WEIGHTS_BYTES = 1 << 29
 SMALL_STEM_NOTE = """\
 These weights have the stem "small": 3x3, stride 1, no pooling. To load them into torchvision's model:
 
@@ -65,21 +66,14 @@ def load_weights(path: Path) -> nn.Module:
     Raises:
         DataError: if the file is missing, no state_dict, or not one of this model. Nothing is unpickled but tensors.
     """
-    wanted = "expected the state_dict of an adapted ResNet18, as a run writes it to DigitRecognitionResNet18.pt"
+    wanted = f"{path}: expected the state_dict of an adapted ResNet18, as a run writes it to DigitRecognitionResNet18.pt"
     try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path}: {wanted}; found a folder or a device")
-        if path.stat().st_size > MAX_WEIGHTS_BYTES:
-            raise DataError(f"{path}: {wanted}; found a file of {path.stat().st_size} bytes")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(read_bounded(path, MAX_TENSOR_BYTES))
     except OSError as error:
-        raise DataError(f"{path}: {wanted}; it cannot be read: {error.strerror}") from error
-    except DataError:
-        raise
-    # torch.load raises whatever its zip reader, its unpickler and the bytes between them come to; each means the same to a user.
-    except Exception as error:
-        raise DataError(f"{path}: {wanted}; found something else ({type(error).__name__})") from error
-    return _model_of(state, f"{path}: {wanted}")
+        raise DataError(f"{wanted}; it cannot be read: {error.strerror}") from error
+    except DataError as error:
+        raise DataError(f"{wanted}; {error}") from error
+    return _model_of(state, wanted)
 
 
 def stem_of(state: Mapping[str, Tensor]) -> str:
@@ -92,8 +86,12 @@ def _model_of(state: object, wanted: str) -> nn.Module:
     if not isinstance(first, torch.Tensor):
         raise DataError(f"{wanted}; found no tensor conv1.weight in it")
     model = build_resnet18(seed=0, stem=stem_of(state))
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise DataError(f"{wanted}; found other tensors: {str(error)[:300]}") from error
+    expected = model.state_dict()
+    if other := sorted(map(str, state.keys() ^ expected.keys())):
+        raise DataError(f"{wanted}; found other tensors: {', '.join(other[:3])[:200]} should be in both or neither")
+    for name, tensor in expected.items():
+        if problem := describe_problem(state[name], tensor):
+            raise DataError(f"{wanted}; found other tensors: {name} is {problem}")
+    # Only names and tensors: what else hangs on a dict from a file is left behind.
+    model.load_state_dict({name: state[name] for name in expected})
     return model.eval()

@@ -1,10 +1,15 @@
 """How trials share what Ray has; declared resources stand in for hardware."""
 
+import os
+
+import psutil
 import pytest
+import ray
 
 from digit_search.config import ResourceSettings
+from digit_search.environment import check_dashboard_host
 from digit_search.errors import ResourceError
-from digit_search.search.cluster import LOOPBACK, RaySettings, WorkerPlan, _bounded, _start_options, plan_workers
+from digit_search.search.cluster import LOOPBACK, RaySettings, WorkerPlan, _bounded, _start_options, plan_workers, running_ray
 
 
 @pytest.mark.parametrize(
@@ -67,3 +72,45 @@ def test_a_start_that_hangs_is_bounded_in_time():
     with pytest.raises(ResourceError, match=r"did not start within 0\.05 s"), _bounded(0.05):
         while True:
             pass
+
+
+def test_a_ray_of_our_own_listens_on_this_machine_alone():
+    with running_ray(RaySettings()) as dashboard:
+        assert dashboard.startswith("http://127.0.0.1:")
+
+        @ray.remote(num_cpus=1)
+        def warm_up() -> int:
+            return os.getpid()
+
+        ours = [psutil.Process(ray.get(warm_up.remote())), *psutil.Process().children(recursive=True), psutil.Process()]
+        listening = [
+            connection.laddr for process in ours for connection in _connections(process) if connection.status == psutil.CONN_LISTEN
+        ]
+    assert len(listening) >= 5
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def _connections(process: psutil.Process) -> list:
+    try:
+        return process.net_connections("inet")
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "some.host"])
+def test_a_dashboard_for_the_network_is_refused_without_rays_token(monkeypatch, host):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with (
+        pytest.raises(ResourceError, match=rf"ray\.dashboard_host {host}: expected 127\.0\.0\.1 without Ray's token"),
+        running_ray(RaySettings(dashboard_host=host)),
+    ):
+        pass
+
+
+def test_a_dashboard_for_the_network_is_fine_with_the_token_and_on_loopback_without(monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    check_dashboard_host(RaySettings(dashboard_host="0.0.0.0"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for host in ("127.0.0.1", "localhost", "::1"):
+        check_dashboard_host(RaySettings(dashboard_host=host))
+    check_dashboard_host(RaySettings(dashboard_host="0.0.0.0", dashboard=False))

@@ -89,7 +89,7 @@ def test_weights_of_another_model_and_a_missing_file_are_refused(tmp_path):
     path = tmp_path / "model.pt"
     with pytest.raises(DataError, match="cannot be read"):
         load_weights(path)
-    with pytest.raises(DataError, match="found a folder"):
+    with pytest.raises(DataError, match="found a folder, a pipe or a device"):
         load_weights(tmp_path)
     torch.save(resnet18(num_classes=10).state_dict(), path)
     with pytest.raises(DataError, match="found other tensors"):
