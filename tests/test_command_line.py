@@ -50,7 +50,7 @@ def test_flags_become_settings():
     ("argv", "message"),
     [
         (["--samples", "0"], "search.samples"),
-        (["--set", "search.sample=3"], "search.sample: Extra inputs are not permitted"),
+        (["--set", "search.sample=3"], "search.sample: no such setting; did you mean samples"),
         (["--config", "none.toml"], "none.toml: no such file"),
         (["--data", "nowhere"], "nowhere: expected a folder"),
         (["--set", "data.dir='sample'", "--name", "../x"], "--name '../x'"),
