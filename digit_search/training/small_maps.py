@@ -1,27 +1,30 @@
-"""Convolutions on maps of 2x2 and 1x1 as matrix products over the taps that count: the same function in a third of the time.
+"""Convolutions on small maps as matrix products: the same function with a fraction of the multiplications.
 
-On 28x28 digits layer3 of ResNet18 makes 2x2 maps and layer4 1x1 maps. There a padded 3x3 kernel mostly meets padding: on a 1x1 map only
-its centre tap ever meets a pixel, and on a 2x2 map 16 of the 36 pairs of tap and output do. The library multiplies all of them.
+On 28x28 digits ResNet18's layers make maps of 7x7, 4x4, 2x2 and 1x1 pixels. There a padded 3x3 kernel often meets padding: on a 1x1 map
+only its centre tap ever meets a pixel, on a 2x2 map 16 of the 36 pairs of tap and output do. The library multiplies all of them.
 `lower_small_maps` puts a `SmallMapConv2d` in the place of those convolutions, which leaves out the products with padding. They are zeros,
 so outputs and gradients differ from the library's by rounding alone. It multiplies in one of two ways:
 
 By runs. An output pixel is a sum over the kernel's rows. In each row the taps on the map, and the pixels under them, are two runs without
 gaps in memory, as pixels lie channels-last and taps lie as matrices [in, out]. One matrix product serves a run, reading both in place.
 
-By shared products, for 3x3, stride 1, on 2x2 maps. Along one axis the pixels x0, x1 and the taps w0, w1, w2 give
+By shared products, for 3x3, stride 1: sums of pixels times sums of taps, each product of use to several outputs. On a 2x2 map, along one
+axis, the pixels x0, x1 and the taps w0, w1, w2 give
 
     y0 = w1 x0 + w2 x1 = w1 (x0 + x1) + (w2 - w1) x1
     y1 = w0 x0 + w1 x1 = w1 (x0 + x1) + (w0 - w1) x0
 
-so three products do the work of four, and along both axes nine the work of sixteen, in one batched product. The rounding error is the
-library's (1e-6 of the largest element, measured against float64).
+so three products do the work of four, and along both axes nine the work of sixteen. For more pixels Winograd's minimal filtering finds
+the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and eleven on a 7x7 map (99 the work of 361). All of them are one
+batched matrix product. Against float64 its rounding error is 1e-6 (2x2 and 4x4) to 3e-6 (7x7) of the result, the library's 5e-7.
 
 Taps that never meet the map have a gradient of exactly zero, and Adam without weight decay leaves them as they are. They are a parameter
 of their own that gets no gradient, so that the optimizer passes over it: 7 of the model's 11.2 million weights need no update.
 """
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,12 +32,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-LARGEST_LOWERED_OUTPUT = 2
-"""Pixels a side. On the 4x4 maps of layer2 the library is as fast as bare matrix products, and as 64 shared products instead of 100."""
+LARGEST_LOWERED_OUTPUT = 4
+"""Pixels a side, of convolutions that share no products. On larger maps padding is rare and the library as fast."""
 
 PIXEL_SUMS = ((1, 0), (1, 1), (0, 1))  # x0, x0 + x1, x1
 TAP_DIFFERENCES = ((1, -1, 0), (0, 1, 0), (0, -1, 1))  # w0 - w1, w1, w2 - w1
 PRODUCT_SUMS = ((0, 1, 1), (1, 1, 0))  # y0, y1
+
+FOUR, THREE = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2), (0, 1, -1, 1 / 2)
+SEVEN = (0.244, -0.244, 0.659, -0.659, 1.142, -1.142, 2.359, -2.359)
+"""Points for so many pixels; among those tried the ones with the smallest rounding errors."""
+PIECES = {4: ((FOUR,), (FOUR,)), 7: ((SEVEN,), (FOUR, THREE))}
+"""By map size, for the rows and the columns. SEVEN along both axes would be fewer products still, with an error of 1e-5."""
 
 
 class Overlap(NamedTuple):
@@ -124,9 +133,16 @@ class SmallMapConv2d(nn.Module):
         if not self._lowers(maps):
             return F.conv2d(maps, self.weight, stride=self.stride, padding=self.padding)
         outputs = self._multiply(maps.permute(0, 2, 3, 1).contiguous())
-        outputs = outputs.view(-1, self.output_size, self.output_size, self.taps.shape[2]).permute(0, 3, 1, 2)
+        outputs = self._as_maps(outputs)
         # The sum of an empty slice adds nothing, and its gradient is a zero for every idle tap.
         return outputs + self.idle_taps[:0].sum() if self.decays_idle_taps else outputs
+
+    def _as_maps(self, outputs: Tensor) -> Tensor:
+        """From outputs [batch, row x column x out] to maps [batch, out, row, column]."""
+        if self.output_size == 1:
+            # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
+            return outputs.view(-1, self.taps.shape[2], 1, 1)
+        return outputs.view(-1, self.output_size, self.output_size, self.taps.shape[2]).permute(0, 3, 1, 2)
 
     def _lowers(self, maps: Tensor) -> bool:
         fits = maps.dim() == 4 and maps.shape[2:] == (self.map_size, self.map_size)
@@ -136,8 +152,8 @@ class SmallMapConv2d(nn.Module):
         """From pixels [batch, row, column, in] to outputs [batch, row x column x out], or with its axes apart."""
         if len(self.runs) == 1:
             return multiply_one_run(pixels.flatten(1), self.taps, self.runs[0])
-        if (self.kernel, self.stride, self.map_size) == (3, 1, 2):
-            return multiply_shared(pixels.flatten(1, 2), self.taps)
+        if shares_products(self.kernel, self.stride, self.map_size):
+            return multiply_shared(pixels.flatten(1, 2), self.taps, shared_products(self.map_size, pixels.dtype))
         return MultiplyRuns.apply(pixels.flatten(1), self.taps, self.runs, self.output_size**2)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
@@ -164,15 +180,61 @@ def multiply_one_run(pixels: Tensor, taps: Tensor, run: Run) -> Tensor:
     return torch.mm(pixels[:, run.pixel * num_in : (run.pixel + run.length) * num_in], taps.flatten(0, 1))
 
 
-def multiply_shared(pixels: Tensor, taps: Tensor) -> Tensor:
-    """The 3x3 convolution with stride 1, [batch, 4, out], of 2x2 maps [batch, 4, in] by taps [9, in, out]."""
-    # Both axes at once: the Kronecker product of one axis's matrix with itself.
-    pixel_sums, tap_differences, product_sums = (
-        torch.kron(axis, axis) for axis in map(taps.new_tensor, (PIXEL_SUMS, TAP_DIFFERENCES, PRODUCT_SUMS))
-    )
-    factors = torch.matmul(pixel_sums, pixels).transpose(0, 1)
-    matrices = torch.mm(tap_differences, taps.flatten(1)).view_as(taps)
-    return torch.matmul(product_sums, torch.bmm(factors, matrices).transpose(0, 1))
+class SharedProducts(NamedTuple):
+    """Matrices, for both axes at once, between which a 3x3 convolution with stride 1 is `products` separate ones of a single tap."""
+
+    factors: Tensor
+    """[products, pixels]"""
+    taps: Tensor
+    """[products, 9]"""
+    outputs: Tensor
+    """[pixels, products]"""
+
+
+def shares_products(kernel: int, stride: int, map_size: int) -> bool:
+    """Whether there are matrices for this convolution."""
+    return (kernel, stride) == (3, 1) and map_size in (2, *PIECES)
+
+
+@functools.cache
+def shared_products(map_size: int, dtype: torch.dtype) -> SharedProducts:
+    """The matrices for both axes: the Kronecker products of those of the rows with those of the columns."""
+    if map_size == 2:
+        rows = columns = [torch.tensor(matrix, dtype=torch.float64) for matrix in (PIXEL_SUMS, TAP_DIFFERENCES, PRODUCT_SUMS)]
+    else:
+        rows, columns = map(filter_in_pieces, PIECES[map_size])
+    return SharedProducts(*(torch.kron(row, column).to(dtype) for row, column in zip(rows, columns, strict=True)))
+
+
+def filter_in_pieces(pieces: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor, Tensor]:
+    """The matrices of one axis, float64: for every piece in turn as many output pixels as it has points, less one."""
+    factors, taps, outputs = zip(*map(minimal_filter, pieces), strict=True)
+    starts = list(itertools.accumulate((len(output) for output in outputs), initial=0))
+    num_pixels = starts.pop()
+    aligned = [F.pad(factor, (start, num_pixels + 2 - start - factor.shape[1])) for start, factor in zip(starts, factors, strict=True)]
+    # The first and the last pixel are padding.
+    return torch.cat(aligned)[:, 1:-1], torch.cat(taps), torch.block_diag(*outputs)
+
+
+def minimal_filter(points: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Matrices for `len(points) - 1` output pixels of a three-tap kernel, from one product a point and one at infinity.
+
+    Two polynomials multiplied by way of their values at the points, transposed (Winograd 1980; Lavin and Gray, arXiv:1509.09308).
+    """
+
+    def values(num_coefficients: int) -> Tensor:
+        """From a polynomial's coefficients to its values at the points, and to its leading coefficient, the value at infinity."""
+        infinity = [0.0] * (num_coefficients - 1) + [1.0]
+        return torch.tensor([[point**power for power in range(num_coefficients)] for point in points] + [infinity], dtype=torch.float64)
+
+    return torch.linalg.inv(values(len(points) + 1)).T, values(3), values(len(points) - 1).T
+
+
+def multiply_shared(pixels: Tensor, taps: Tensor, shared: SharedProducts) -> Tensor:
+    """The 3x3 convolution with stride 1, [batch, pixels, out], of maps [batch, pixels, in] by taps [9, in, out]."""
+    factors = torch.matmul(shared.factors, pixels).transpose(0, 1)
+    matrices = torch.mm(shared.taps, taps.flatten(1)).unflatten(1, taps.shape[1:])
+    return torch.matmul(shared.outputs, torch.bmm(factors, matrices).transpose(0, 1))
 
 
 class MultiplyRuns(torch.autograd.Function):
@@ -217,7 +279,7 @@ def _views(runs: tuple[Run, ...], pixels: Tensor, taps: Tensor, outputs: Tensor)
 def lower_small_maps(model: nn.Module, image_size: int = 28) -> nn.Module:
     """Make a torchvision ResNet fast on the CPU, in place, for square images of `image_size` pixels a side.
 
-    Convolutions that make maps of 2x2 or 1x1 become products over the taps that count; the rest goes channels_last. The model stays the
+    Convolutions on small maps become products over the taps that count; the rest goes channels_last. The model stays the
     same function for images of every size, and its state_dict keeps keys and shapes.
     """
     for name, map_size in _maps_to_lower(model, image_size).items():
@@ -232,8 +294,9 @@ def _maps_to_lower(model: nn.Module, image_size: int) -> dict[str, int]:
     sizes: dict[str, int] = {}
 
     def note(name: str, inputs: tuple[Tensor], output: Tensor) -> None:
-        if output.shape[2] <= LARGEST_LOWERED_OUTPUT:
-            sizes[name] = inputs[0].shape[2]
+        conv, map_size = model.get_submodule(name), inputs[0].shape[2]
+        if output.shape[2] <= LARGEST_LOWERED_OUTPUT or shares_products(conv.kernel_size[0], conv.stride[0], map_size):
+            sizes[name] = map_size
 
     hooks = [
         module.register_forward_hook(lambda _, inputs, output, name=name: note(name, inputs, output))
