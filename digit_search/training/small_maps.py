@@ -32,6 +32,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from digit_search.training.stem import pool_before_norm
+
 LARGEST_LOWERED_OUTPUT = 4
 """Pixels a side, of convolutions that share no products. On larger maps padding is rare and the library as fast."""
 
@@ -285,7 +287,7 @@ def lower_small_maps(model: nn.Module, image_size: int = 28) -> nn.Module:
     for name, map_size in _maps_to_lower(model, image_size).items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, SmallMapConv2d(model.get_submodule(name), map_size))
-    _pool_before_relu(model)
+    pool_before_norm(model)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -315,13 +317,6 @@ def _maps_to_lower(model: nn.Module, image_size: int) -> dict[str, int]:
 def _is_lowerable(conv: nn.Conv2d) -> bool:
     plain = conv.bias is None and conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
     return plain and (conv.kernel_size, conv.padding) in {((3, 3), (1, 1)), ((1, 1), (0, 0))}
-
-
-def _pool_before_relu(model: nn.Module) -> None:
-    """Let the stem pool first. Maximum and ReLU commute, gradients included, and ReLU is left with a quarter of the pixels."""
-    if isinstance(model.maxpool, nn.MaxPool2d):
-        model.maxpool = nn.Sequential(model.maxpool, model.relu)
-        model.relu = nn.Identity()
 
 
 def optimizer_parameters(model: nn.Module, *, weight_decay: float) -> list[Tensor]:

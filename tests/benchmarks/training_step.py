@@ -27,7 +27,7 @@ from digit_search.training.averaging import WeightAverage
 from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters, overlaps
 
 IMAGE_SIZE = 28
-IMAGES_PER_ROUND = 256
+IMAGES_PER_ROUND = 1024
 MATRIX_SIZE = 2048
 STEPS_PER_ROUND = 24
 """Of averaging alone; not every one updates, but each run of 1, 2, 3 or 4 holds one update."""
