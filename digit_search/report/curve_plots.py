@@ -1,6 +1,6 @@
 """Learning curves: of all trials, and of the winner's retraining."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,8 +28,14 @@ LETTER_SHARE = 0.0085
 """About the width of a letter over a rung, as a share of the axes."""
 
 
-def learning_curves(records: Sequence[TrialRecord], rungs: Sequence[RungDecision], rank_by: str) -> Picture | None:
-    """Every trial's validation accuracy by epoch, with ASHA's rungs; None before the first epoch."""
+def learning_curves(
+    records: Sequence[TrialRecord], rungs: Sequence[RungDecision], rank_by: str, confirmed: int | None = None
+) -> Picture | None:
+    """Every trial's validation accuracy by epoch, with ASHA's rungs; None before the first epoch.
+
+    Args:
+        confirmed: the trial that won by fresh trainings, if any.
+    """
     reported = [record for record in records if record.epochs]
     if not reported:
         return None
@@ -37,13 +43,14 @@ def learning_curves(records: Sequence[TrialRecord], rungs: Sequence[RungDecision
     winner = order[0].trial if order else None
 
     def paint(axes: Axes) -> None:
-        highlighted = [record for record in reported if record.trial == winner or record.origin is TrialOrigin.BASELINE]
+        roles = {record.trial: _roles(record, winner, confirmed) for record in reported}
+        highlighted = [record for record in reported if roles[record.trial]]
         for record in reported:
             _draw_trial(axes, record, is_faint=len(reported) > MANY_TRIALS)
         scale_accuracy(axes, [metrics.scored_accuracy for record in reported for metrics in record.epochs])
         _scale_epochs(axes, [metrics.epoch for record in reported for metrics in record.epochs])
         _draw_rungs(axes, rungs)
-        _highlight(axes, highlighted, winner)
+        _highlight(axes, highlighted, winner, roles)
         axes.set_ylabel("validation accuracy")
         legend_above(axes, outcome_handles([record.status for record in reported], lines=True))
 
@@ -105,7 +112,13 @@ def _draw_rungs(axes: Axes, rungs: Sequence[RungDecision]) -> None:
         axes.annotate(text, xytext=(-2, 4 + 12 * row), color=MUTED, fontsize=FONT_POINTS - 0.5, **place)
 
 
-def _highlight(axes: Axes, records: Sequence[TrialRecord], winner: int | None) -> None:
+def _roles(record: TrialRecord, best: int | None, confirmed: int | None) -> str:
+    """What sets the trial apart from the others; empty for most."""
+    held = (("best", record.trial == best), ("baseline", record.origin is TrialOrigin.BASELINE), ("confirmed", record.trial == confirmed))
+    return " and ".join(role for role, holds in held if holds)
+
+
+def _highlight(axes: Axes, records: Sequence[TrialRecord], winner: int | None, roles: Mapping[int, str]) -> None:
     """Draw trials over the others, and name them at the right edge of the axes."""
     named = []
     for record in records:
@@ -114,8 +127,7 @@ def _highlight(axes: Axes, records: Sequence[TrialRecord], winner: int | None) -
         color = LOOKS[record.status].color if is_winner else INK
         style = {"linewidth": 2.6, "linestyle": "-"} if is_winner else {"linewidth": 1.8, "linestyle": (0, (5, 1.5))}
         axes.plot([metrics.epoch for metrics in record.epochs], accuracies, color=color, zorder=4, url=trial_link(record.trial), **style)
-        roles = [role for role, holds in (("best", is_winner), ("baseline", record.origin is TrialOrigin.BASELINE)) if holds]
-        named.append((accuracies[-1], f"trial {record.trial}, {' and '.join(roles)}", color))
+        named.append((accuracies[-1], f"trial {record.trial}, {roles[record.trial]}", color))
     _name_at_right(axes, named)
 
 

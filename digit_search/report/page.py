@@ -51,7 +51,7 @@ def _header(summary: Summary) -> Html:
 
 def _main(run: RunData, summary: Summary) -> Html:
     records, history = run.history.trials, run.history
-    curves = picture(learning_curves(drawn_trials(run), history.rungs, run.rank_by), NO_SCORE)
+    curves = picture(learning_curves(drawn_trials(run), history.rungs, run.rank_by, history.confirmed), NO_SCORE)
     nothing = element("p", NO_TRIAL, class_="missing")
     return element(
         "main",

@@ -54,7 +54,8 @@ def parallel_coordinates(records: Sequence[TrialRecord], rank_by: str, space: Ma
         heights = _accuracy_heights(np.array([accuracy for _, accuracy in points]), [accuracy for _, accuracy in points])
         for (record, _), group, end in zip(points, groups, heights, strict=True):
             line = [*(_height(scale, record) for scale in scales), end]
-            axes.plot(range(len(line)), line, url=address(record), **_STYLES[group])
+            is_mass = len(points) > MANY_TRIALS and group in (TOP, REST)
+            axes.plot(range(len(line)), line, url=address(record), **_STYLES[group] | ({"linewidth": 0.5, "alpha": 0.5} if is_mass else {}))
         legend_above(axes, [Line2D([], [], label=_NAMES[group], **_STYLES[group]) for group in sorted(set(groups))])
 
     return draw(

@@ -51,8 +51,12 @@ class ParamScale:
 
     def step_aside(self, trial: int, ratio: float = 0.618034) -> float:
         """A small step that keeps equal values from hiding each other: by the golden ratio, so the same for the same trial."""
-        is_coarse = bool(self.categories) or (self.name in INT_PARAMS and not self.is_log)
-        return ((trial * ratio) % 1 - 0.5) * 0.4 if is_coarse else 0.0
+        return ((trial * ratio) % 1 - 0.5) * 0.4 if self.is_coarse else 0.0
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether many trials share a value."""
+        return bool(self.categories) or (self.name in INT_PARAMS and not self.is_log)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Positions and texts, from low to high."""

@@ -128,7 +128,9 @@ def _slice_plot(points: Sequence[Point], scale: ParamScale) -> Picture:
 
 
 def _scale_param(axes: Axes, scale: ParamScale, places: Sequence[float]) -> None:
-    low, high = min([*places, scale.low]), max([*places, scale.high])
+    # Steps aside stay within half a step of their value, also where there is one value only.
+    room = 0.5 if scale.is_coarse else 0.0
+    low, high = min([*places, scale.low - room]), max([*places, scale.high + room])
     pad = 0.05 * (high - low) or 0.5 * (abs(low) or 1)
     axes.set_xlim(low - pad, high + pad)
     ticks = scale.ticks()

@@ -143,7 +143,8 @@ def scale_accuracy(axes: Axes, values: Sequence[float], *, along: str = "y") -> 
 def scale_loss(axes: Axes) -> None:
     """Make the y axis one of losses: logarithmic, with plain numbers."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 5, 7), numticks=9))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.minorticks_off()
 

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import pytest
 
 from digit_search.config import SearchSettings
-from digit_search.records import RungDecision, TrialParams, TrialStatus
+from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.curve_plots import learning_curves, retrain_curves
 from digit_search.report.parallel_plot import parallel_coordinates
 from digit_search.report.parameters import param_scale, shown_params
@@ -58,6 +58,17 @@ def test_rungs_are_named_with_how_many_went_on(make_record):
     records = [make_record(trial, [(0.5, 1.0), (0.9, 0.1)]) for trial in range(3)]
     svg = learning_curves(records, [RungDecision(1, trial, 0.1, trial < 1) for trial in range(3)], "val_accuracy").svg
     assert "rung 1: 1 of 3 went on" in svg
+
+
+def test_the_best_the_baseline_and_the_confirmed_trial_are_named(make_record):
+    records = [make_record(trial, [(0.5 + trial / 10, 1.0)]) for trial in range(3)]
+    records.append(make_record(3, [(0.4, 1.0)], origin=TrialOrigin.BASELINE))
+    svg = learning_curves(records, [], "val_accuracy", confirmed=1).svg
+    assert [text for text in re.findall(r"trial \d, [a-z ]+", svg) if "stopped" not in text] == [
+        "trial 3, baseline",
+        "trial 1, confirmed",
+        "trial 2, best",
+    ]
 
 
 def test_the_same_records_give_the_same_picture(make_record):
