@@ -41,7 +41,7 @@ def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
         if cells is None:
             return None
         decoded.append(cells)
-    return np.concatenate(decoded)
+    return decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
 
 
 def _decode_part(text: memoryview, num_columns: int) -> np.ndarray | None:
@@ -54,7 +54,7 @@ def _decode_part(text: memoryview, num_columns: int) -> np.ndarray | None:
     ends = np.flatnonzero(is_end)
     digits *= is_digit
     values, hundreds = _numbers_before(digits, is_digit)
-    cells = values.take(ends)
+    cells = values.take(ends, mode="clip")  # without the check of every index, which are all in range
     num_lines = len(ends) // num_columns
     plain = (
         len(cells) == num_lines * num_columns

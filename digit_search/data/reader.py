@@ -40,29 +40,33 @@ def _decode(path: Path, text: bytes, names: Sequence[str], first_row: int) -> np
 
 def _pixel_columns(names: Sequence[str]) -> slice | list[int]:
     """Where the pixels stand in the file, in their own order; a slice where that is the file's order, for its speed."""
-    columns = [names.index(name) for name in PIXEL_NAMES]
+    places = {name: place for place, name in enumerate(names)}
+    columns = [places[name] for name in PIXEL_NAMES]
     first = columns[0]
     return slice(first, first + len(columns)) if columns == list(range(first, first + len(columns))) else columns
 
 
 def _read(path: Path, max_csv_bytes: int, labelled: bool) -> pa.Table:
-    labels, pixels = pa.BufferOutputStream(), pa.BufferOutputStream()
+    blocks: list[np.ndarray] = []
     num_rows = 0
-    with closing(line_blocks(path, max_csv_bytes)) as blocks:
-        header, _, rest = next(blocks, b"").partition(b"\n")
+    with closing(line_blocks(path, max_csv_bytes)) as texts:
+        header, _, rest = next(texts, b"").partition(b"\n")
         if not header:
             raise DataError(f"{path}: expected a CSV with a header line, found an empty file or a blank line; download it again")
         names = parse_header(path, header.removesuffix(b"\r"), labelled)
-        pixel_columns = _pixel_columns(names)
-        for text in chain([rest] if rest else [], blocks):
-            cells = _decode(path, text, names, num_rows + 1)
-            pixels.write(np.ascontiguousarray(cells[:, pixel_columns]))
-            if labelled:
-                labels.write(np.ascontiguousarray(cells[:, names.index("label")]))
-            num_rows += len(cells)
+        for text in chain([rest] if rest else [], texts):
+            blocks.append(_decode(path, text, names, num_rows + 1))
+            num_rows += len(blocks[-1])
     if num_rows == 0:
         raise DataError(f"{path}: expected a row for every digit, found a header only; download it again")
-    return build_table(labels.getvalue() if labelled else None, pixels.getvalue())
+    labels = _join(blocks, names.index("label")) if labelled else None
+    return build_table(labels, _join(blocks, _pixel_columns(names)))
+
+
+def _join(blocks: Sequence[np.ndarray], columns: int | slice | list[int]) -> pa.Buffer:
+    """One column, or several, of all blocks, in one piece of memory."""
+    # A list of columns gives blocks that lie column by column.
+    return pa.py_buffer(np.ascontiguousarray(np.concatenate([block[:, columns] for block in blocks])))
 
 
 def read_train(path: Path, *, max_csv_bytes: int = DEFAULT_MAX_CSV_BYTES) -> pa.Table:
