@@ -3,10 +3,12 @@
 import csv
 import json
 import urllib.request
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from digit_search.records import EpochMetrics
 from digit_search.search.metrics import GAUGES
 from tests.programs import ask, program
 
@@ -65,10 +67,11 @@ def test_tensorboard_reads_curves_and_hyperparameters_of_every_trial(smoke_run):
         epochs = rows(smoke_run.folder, "epochs.csv")
         for trial in ("0", "1", "2"):
             run = f"trial_{int(trial):04d}"
-            assert "ray/tune/metrics/ema_val_accuracy" in runs[run]
-            curve = ask(f"{address}/data/plugin/scalars/scalars?run={run}&tag=ray/tune/metrics/ema_val_accuracy")
+            assert runs[run].keys() == {f"ray/tune/{field.name}" for field in fields(EpochMetrics)}
+            curve = ask(f"{address}/data/plugin/scalars/scalars?run={run}&tag=ray/tune/ema_val_accuracy")
             mine = [float(row["ema_val_accuracy"]) for row in epochs if row["trial"] == trial]
             assert [value for _, _, value in curve] == pytest.approx(mine, abs=1e-6)
+            assert [step for _, step, _ in curve] == list(range(1, len(mine) + 1))
         body = json.dumps({"experimentName": ""}).encode()
         request = urllib.request.Request(f"{address}/data/plugin/hparams/experiment", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as answer:

@@ -1,11 +1,8 @@
 """A search from its settings to its records: the only place where Tune is started."""
 
 import errno
-import functools
-import importlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +14,6 @@ from ray.exceptions import RayError
 from ray.tune import FailureConfig, RunConfig, TuneConfig
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
-from ray.tune.logger import TBXLoggerCallback
 
 from digit_search.config import RunSettings, baseline_params, parse_duration
 from digit_search.data.split import RowSplit
@@ -31,6 +27,7 @@ from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.scheduler import make_scheduler
 from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
 from digit_search.search.study import Told, add_finished, describe_study, open_study
+from digit_search.search.tensorboard import tensorboard_logger
 from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
 from digit_search.search.watch import EndSearch, Watch, own_ray_processes
 
@@ -332,29 +329,11 @@ def _make_tuner(
             name=recording.folder.tune.name,
             storage_path=str(recording.folder.path.resolve()),
             stop=EndOfTrial(recording.control.is_over),
-            callbacks=[recorder, watch, _tensorboard_logger()],
+            callbacks=[recorder, watch, tensorboard_logger()],
             failure_config=FailureConfig(max_failures=search.max_failures),
             verbose=0,
         ),
     )
-
-
-def _tensorboard_logger() -> TBXLoggerCallback:
-    """Tune's TensorBoard logger, without torch.
-
-    tensorboardX (2.6.5) imports torch where it can, to take tensors; we log numbers. That would cost the driver four seconds before the
-    first trial and 380 MB, so while tensorboardX is imported torch seems not to be installed.
-    """
-    if "torch" not in sys.modules:
-        sys.modules["torch"] = None
-        try:
-            importlib.import_module("tensorboardX")
-        finally:
-            del sys.modules["torch"]
-    callback = TBXLoggerCallback()
-    # Its writing thread dies of a full disk, and a queue with an end would then be waited for for ever.
-    callback._summary_writer_cls = functools.partial(callback._summary_writer_cls, max_queue=0)
-    return callback
 
 
 def _trial_name(trial: Trial) -> str:
