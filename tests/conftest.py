@@ -153,5 +153,6 @@ def finished_run(tmp_path_factory) -> RunFolder:
 
 def pytest_addoption(parser) -> None:
     parser.addoption(
-        "--faults", type=int, default=0, metavar="N", help="kill runs at random N times and compare them with an untouched one"
+        "--faults", type=int, default=0, metavar="N", help="break runs at random moments N times and compare them with an untouched one"
     )
+    parser.addoption("--faults-seed", type=int, default=0, metavar="SEED", help="which moments and ways")
