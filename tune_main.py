@@ -203,6 +203,8 @@ def _given_search_options(arguments: argparse.Namespace) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    # A file's name need not be UTF-8, and what a run tells may not fit the terminal's encoding.
+    sys.stdout.reconfigure(errors="backslashreplace")
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.act is not _search and _given_search_options(arguments):

@@ -16,6 +16,7 @@ from digit_search.config import RaySettings, RunSettings, to_tree
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import ResourceError, RunFolderError
+from digit_search.untrusted import MAX_JSON_BYTES, parse_json, read_bounded
 
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "pydantic")
 
@@ -108,7 +109,7 @@ def recorded_surroundings(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
         RunFolderError: if they cannot be read.
     """
     try:
-        begun = json.loads(path.read_bytes())
+        begun = parse_json(read_bounded(path, MAX_JSON_BYTES))
         return (begun["data"]["train_fingerprint"], begun["data"]["test_fingerprint"]), dict(begun["versions"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
@@ -126,7 +127,7 @@ def check_same_settings(path: Path, settings: RunSettings) -> None:
         RunFolderError: naming each difference.
     """
     try:
-        begun = json.loads(path.read_bytes()).get("settings", {})
+        begun = parse_json(read_bounded(path, MAX_JSON_BYTES)).get("settings", {})
     except (OSError, ValueError, AttributeError) as error:
         raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
     if changed := _changed_settings(begun, to_tree(settings)):

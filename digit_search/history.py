@@ -5,11 +5,12 @@ These lines are the truth: `trials.csv`, `epochs.csv`, `rungs.csv` and the repor
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from digit_search.errors import RunFolderError, StorageError
 from digit_search.records import (
@@ -23,6 +24,14 @@ from digit_search.records import (
     TrialRecord,
     TrialStatus,
 )
+from digit_search.space import check_value
+from digit_search.untrusted import parse_json, read_bounded
+
+MAX_EVENTS_BYTES = 1 << 29
+"""Over a million reports."""
+MAX_AT = 1e11
+"""Seconds since the Unix epoch: the year 5138."""
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +133,15 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         RunFolderError: if the file is missing or a whole line is no event.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, MAX_EVENTS_BYTES)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read: {error.strerror}; a run's events are expected there") from error
     events = []
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
-            event = json.loads(line)
+            event = parse_json(line)
+            if not 0 <= event["at"] < MAX_AT:
+                raise ValueError("no moment")
             events.append(event | {"event": str(event["event"]), "at": float(event["at"])})
         except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{path}: line {number}: expected an event as JSON, found {line[:80]!r}") from error
@@ -145,14 +156,14 @@ def _apply(trials: dict[int, TrialRecord], event: Mapping[str, Any]) -> None:
             trials[number] = TrialRecord(
                 trial=number,
                 status=TrialStatus.RUNNING,
-                params=TrialParams(**event["params"]),
+                params=_params_of(event),
                 seed=int(event["seed"]),
                 origin=TrialOrigin(event["origin"]),
                 started_at=event["at"],
             )
         case "epoch":
             record = trials[number]
-            metrics = EpochMetrics(**event["metrics"])
+            metrics = _record(EpochMetrics, event["metrics"])
             # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
             kept = [earlier for earlier in record.epochs if earlier.epoch < metrics.epoch]
             trials[number] = replace(
@@ -188,12 +199,12 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
                 case "trial_started" | "epoch" | "trial_ended":
                     _apply(trials, event)
                     if event.get("rung"):
-                        decision = RungDecision(**event["rung"])
+                        decision = _record(RungDecision, event["rung"])
                         rungs[decision.rung_epochs, decision.trial] = decision
                 case "warm_trial":
                     warm.append(EarlierTrial(str(event["run"]), _trial_of(event["record"])))
                 case "confirmation":
-                    confirmation = Confirmation(**values | {"epochs": _epochs_of(values)})
+                    confirmation = _record(Confirmation, values | {"epochs": _epochs_of(values)})
                     confirmations[confirmation.trial, confirmation.seed] = confirmation
                 case "confirmed":
                     confirmed = int(event["trial"])
@@ -202,8 +213,8 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
                 case "note" if event["text"] not in notes:
                     notes.append(str(event["text"]))
                 case "retrained":
-                    retraining = RetrainRecord(**values | {"params": TrialParams(**values["params"]), "epochs": _epochs_of(values)})
-        except (KeyError, TypeError, ValueError) as error:
+                    retraining = _record(RetrainRecord, values | {"params": _params_of(values), "epochs": _epochs_of(values)})
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunFolderError(f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})") from error
     return RunHistory(
         trials=tuple(trials[number] for number in sorted(trials)),
@@ -233,8 +244,41 @@ def _spans(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ..
     return tuple(spans)
 
 
+_MAY_BE = {float: {float, int}, float | None: {float, int, type(None)}}
+"""The types of a field's values in JSON, where they are not its own alone."""
+
+
+def _allowed(kind: type) -> dict[str, set[type]]:
+    return {entry.name: _MAY_BE.get(entry.type, {entry.type}) for entry in fields(kind) if entry.type in (int, float, str, float | None)}
+
+
+_ALLOWED = {kind: _allowed(kind) for kind in (Confirmation, EpochMetrics, RetrainRecord, RungDecision, TrialParams, TrialRecord)}
+
+
+def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    """Build a record if its values are of the types that it says and its numbers finite.
+
+    Raises:
+        TypeError: if not.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{values!r:.40} in the place of a {kind.__name__}")
+    allowed = _ALLOWED[kind]
+    for name, value in values.items():
+        if name in allowed and (type(value) not in allowed[name] or (type(value) is float and not math.isfinite(value))):
+            raise TypeError(f"{name} is {value!r:.40}")
+    return kind(**values)
+
+
+def _params_of(values: Mapping[str, Any]) -> TrialParams:
+    params = _record(TrialParams, values["params"])
+    for name, value in asdict(params).items():
+        check_value(name, value, name)
+    return params
+
+
 def _epochs_of(values: Mapping[str, Any]) -> tuple[EpochMetrics, ...]:
-    return tuple(EpochMetrics(**metrics) for metrics in values["epochs"])
+    return tuple(_record(EpochMetrics, metrics) for metrics in values["epochs"])
 
 
 def _trial_of(values: Mapping[str, Any]) -> TrialRecord:
@@ -242,10 +286,10 @@ def _trial_of(values: Mapping[str, Any]) -> TrialRecord:
     read = {
         "status": TrialStatus(values["status"]),
         "origin": TrialOrigin(values["origin"]),
-        "params": TrialParams(**values["params"]),
+        "params": _params_of(values),
         "epochs": _epochs_of(values),
     }
-    return TrialRecord(**{**values, **read})
+    return _record(TrialRecord, {**values, **read})
 
 
 def load_history(path: Path) -> RunHistory:

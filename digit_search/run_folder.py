@@ -25,7 +25,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        with temporary.open("wb") as file:
+        # "x" follows no link that somebody put there before.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -233,16 +235,36 @@ def create_run_folder(results: Path, name: str) -> RunFolder:
     return folder
 
 
+def _check_no_way_out(folder: Path) -> None:
+    """See that a run's folder, which may come from anywhere, holds files and folders alone: a link would lead our writes out of it, and a
+    pipe would be waited for.
+
+    Raises:
+        RunFolderError: naming what else there is.
+    """
+    pending = [os.fspath(folder)]
+    while pending:
+        # A run that goes on meanwhile makes and deletes files.
+        with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
+                    found = "a link" if entry.is_symlink() else "a pipe or a device"
+                    raise RunFolderError(f"{entry.path}: expected files and folders alone in a run's folder, found {found}; take it away")
+
+
 def open_run_folder(run: str, results: Path) -> RunFolder:
     """Find a run by its name in the results folder, or by its path.
 
     Raises:
-        RunFolderError: if there is no run.
+        RunFolderError: if there is no run, or something in its folder is neither a file nor a folder.
     """
     for path in (results / run, Path(run)):
         folder = RunFolder(path)
         try:
             if run and folder.config.is_file():
+                _check_no_way_out(path)
                 return folder
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be read: {error.strerror}. Mend its permissions.") from error

@@ -7,8 +7,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-MAX_INT_DIGITS = 18
-"""As many as always fit into 64 bits."""
+MAX_JSON_BYTES = 1 << 20
+"""Of a file that is read whole, as environment.json is: some 2 KB."""
+MAX_INT_DIGITS = 20
+"""Of the largest of 64 bits, as an inode may have."""
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
@@ -33,18 +35,25 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
 
 
 def _small_int(text: str) -> int:
-    if len(text) > MAX_INT_DIGITS + 1:
+    if len(text) > MAX_INT_DIGITS:
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)
 
 
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text}, which is no number")
+
+
+_DECODER = json.JSONDecoder(parse_int=_small_int, parse_constant=_no_number)
+
+
 def parse_json(content: bytes) -> Any:
-    """Parse JSON whose integers fit into 64 bits.
+    """Parse JSON in UTF-8 whose integers have at most 20 digits, without NaN and Infinity.
 
     Raises:
         ValueError: if it is anything else, also where it is nested too deeply.
     """
     try:
-        return json.loads(content, parse_int=_small_int)
+        return _DECODER.decode(content.decode())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

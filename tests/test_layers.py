@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "setting_problems": set(),
     "config": {"errors", "records", "space", "setting_problems", "untrusted"},
     "run_folder": {"errors"},
-    "history": {"errors", "records", "untrusted"},
+    "history": {"errors", "records", "space", "untrusted"},
     "interrupts": set(),
     "environment": {"__version__", "errors", "records", "space", "config", "data", "untrusted"},
     "warm_start": {"errors", "records", "space", "config", "run_folder", "history", "environment"},

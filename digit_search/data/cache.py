@@ -22,6 +22,7 @@ import pyarrow as pa
 from digit_search.data.reader import DEFAULT_MAX_CSV_BYTES, read_test, read_train
 from digit_search.data.table import NUM_CLASSES, TEST_SCHEMA, TRAIN_SCHEMA, label_view, pixel_view
 from digit_search.errors import DataError
+from digit_search.untrusted import MAX_JSON_BYTES, parse_json, read_bounded
 
 _FORMAT = b"1"
 _MAX_TABLES = 8
@@ -153,7 +154,7 @@ def recall_fingerprint(cache_dir: Path, path: Path) -> str | None:
     Hashing 77 MB takes 60 ms, four times as long as loading the table.
     """
     try:
-        remembered = json.loads(_stamp_file(cache_dir, path).read_bytes())
+        remembered = parse_json(read_bounded(_stamp_file(cache_dir, path), MAX_JSON_BYTES))
         digest, stamp, looked_at_ns = str(remembered["fingerprint"]), list(remembered["stamp"]), int(remembered["looked_at_ns"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from digit_search.errors import DataError
+from digit_search.untrusted import read_bounded
 
 NUM_CLASSES = 10
 NUM_PIXELS = 784
+MAX_FILE_BYTES = 1 << 29
 NUM_BINS = 15
 """As many as Guo et al. (2017), On Calibration of Modern Neural Networks, take for the expected calibration error."""
 
@@ -53,8 +55,8 @@ def load_predictions(path: Path) -> Predictions:
         DataError: if it is no Arrow file, or its columns are not row, label, probabilities[10] and pixels[784].
     """
     try:
-        with pa.OSFile(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(pa.BufferReader(read_bounded(path, MAX_FILE_BYTES))).read_all()
+        _check_columns(table)
         predictions = Predictions(
             table["row"].to_numpy(),
             table["label"].to_numpy(),
@@ -65,6 +67,16 @@ def load_predictions(path: Path) -> Predictions:
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path.name}: expected row, label, probabilities[10] and pixels[784] as an Arrow file, found: {error}") from error
     return predictions
+
+
+def _check_columns(table: pa.Table) -> None:
+    lists = {"probabilities": (NUM_CLASSES, pa.float32()), "pixels": (NUM_PIXELS, pa.uint8())}
+    table.validate(full=True)
+    for name, wanted in {"row": pa.int32(), "label": pa.uint8(), **lists}.items():
+        column = table[name]
+        kind = (column.type.list_size, column.type.value_type) if pa.types.is_fixed_size_list(column.type) else column.type
+        if kind != wanted or column.null_count:
+            raise ValueError(f"{name} as {column.type} with {column.null_count} gaps")
 
 
 def _check(predictions: Predictions) -> None:

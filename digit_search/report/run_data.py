@@ -1,6 +1,5 @@
 """Everything that a run's folder tells, read tolerantly: a report must also come out of a run that was cut off."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from digit_search.errors import ConfigError, DataError
 from digit_search.history import RunHistory, load_history
 from digit_search.report.predictions import Predictions, load_predictions
 from digit_search.run_folder import RunFolder
+from digit_search.untrusted import MAX_JSON_BYTES, parse_json, read_bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _load_settings(folder: RunFolder) -> tuple[RunSettings, str]:
 
 def _load_environment(folder: RunFolder) -> tuple[Mapping[str, Any], str]:
     try:
-        environment = json.loads(folder.environment.read_bytes())
+        environment = parse_json(read_bounded(folder.environment, MAX_JSON_BYTES))
     except FileNotFoundError:
         return {}, "environment.json is missing: versions, hardware and the size of the validation set are unknown"
     except (OSError, ValueError) as error:

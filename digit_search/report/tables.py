@@ -21,8 +21,8 @@ TRIAL_COLUMNS = (
 EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "images", "seconds")
 EMA_COLUMNS = ("ema_val_loss", "ema_val_accuracy")
 RUNG_COLUMNS = ("rung", "trial", "score", "decision")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet takes a cell that begins with one of these for a formula."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")
+"""A spreadsheet takes a cell that begins with one of these for a formula, some also where they are full-width."""
 
 Cell = str | int | float | None
 
