@@ -54,6 +54,8 @@ class RunHistory:
     """The trial that won by its fresh trainings; None before, and where `--confirm` is off."""
     warm: Sequence[EarlierTrial] = ()
     """Trials of earlier runs that the search was begun with; copied, so that those runs may change or go."""
+    reports: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    """When each trial reported, in seconds since the Unix epoch, and the seconds of work before; what a resume repeated stands twice."""
     spans: Sequence[tuple[float, float]] = ()
     """From the first to the last event of each process that worked on the run, in seconds since the Unix epoch; between them it rested."""
 
@@ -188,6 +190,7 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
     trials: dict[int, TrialRecord] = {}
     rungs: dict[tuple[float, int], RungDecision] = {}
     phases: dict[str, float] = {}
+    reports: dict[int, list[tuple[float, float]]] = {}
     notes: list[str] = []
     warm: list[EarlierTrial] = []
     confirmations: dict[tuple[int, int], Confirmation] = {}
@@ -198,6 +201,8 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
             match event["event"]:
                 case "trial_started" | "epoch" | "trial_ended":
                     _apply(trials, event)
+                    if event["event"] == "epoch":
+                        reports.setdefault(int(event["trial"]), []).append((event["at"], float(event["metrics"]["seconds"])))
                     if event.get("rung"):
                         decision = _record(RungDecision, event["rung"])
                         rungs[decision.rung_epochs, decision.trial] = decision
@@ -225,6 +230,7 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
         confirmations=tuple(confirmations.values()),
         confirmed=confirmed,
         warm=tuple(warm),
+        reports=reports,
         spans=_spans(events),
     )
 

@@ -78,7 +78,7 @@ def _search_part(run: RunData, summary: Summary) -> Html:
         join(element("h3", "Accuracy along each parameter"), element("p", note, class_="muted"), sliced) if slices else "",
         _importance_part(run, summary.importances, summary.num_candidates) if history else "",
         picture(parallel_coordinates(records, run.rank_by, space), "") if history else "",
-        picture(None if few else timeline(records, WorkClock(run.history.spans)), TOO_MANY if few else NO_TIMES),
+        picture(None if few else timeline(records, WorkClock(run.history.spans), run.history.reports), TOO_MANY if few else NO_TIMES),
     )
 
 

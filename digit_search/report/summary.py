@@ -232,5 +232,5 @@ def _cost(run: RunData) -> Cost:
         devices=tuple(sorted(set(filter(None, devices)))),
         processor=str(run.section("hardware").get("cpu", "")),
         nodes=tuple(sorted({record.node for record in records if record.node})),
-        num_workers=len(worker_lanes(records, clock)) or None,
+        num_workers=len(worker_lanes(records, clock, run.history.reports)) or None,
     )

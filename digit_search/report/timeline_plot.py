@@ -9,7 +9,7 @@ from digit_search.report.formats import duration, one_line, percent, plural, tim
 from digit_search.report.style import FONT_POINTS, GRID, INK, LOOKS, MANY_TRIALS, MUTED, PAPER, legend_patches
 from digit_search.report.svg import WIDE, Picture, draw, trial_link
 from digit_search.report.work_clock import WorkClock
-from digit_search.report.workers import Lane, worker_lanes
+from digit_search.report.workers import Lane, Reports, worker_lanes
 
 MAX_LANES = 48
 """More workers than that make no picture; the first are shown."""
@@ -19,9 +19,9 @@ AXIS_POINTS = 560
 """About the width of the axes in points, to know which bars have room for a number."""
 
 
-def timeline(records: Sequence[TrialRecord], clock: WorkClock) -> Picture | None:
+def timeline(records: Sequence[TrialRecord], clock: WorkClock, reports: Reports | None = None) -> Picture | None:
     """The trials of each worker over the time that the run worked; None where no trial tells when it began."""
-    lanes = worker_lanes(records, clock)
+    lanes = worker_lanes(records, clock, reports)
     if not lanes:
         return None
     begin = min(span[1] for lane in lanes for span in lane.trials)

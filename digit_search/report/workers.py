@@ -1,7 +1,8 @@
 """Which worker ran which trial when, as far as the records tell."""
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from digit_search.records import TrialRecord, TrialStatus
@@ -9,6 +10,7 @@ from digit_search.report.work_clock import WorkClock
 
 Span = tuple[TrialRecord, float, float]
 """A trial with its begin and end, in seconds of the run's work."""
+Reports = Mapping[int, Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,16 @@ class Lane:
         return sum(end - begin for _, begin, end in self.trials)
 
 
-def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock) -> list[Lane]:
-    """Lay the trials out on as few workers a node as were busy at a time, by node; a trial that has no end yet lasts until the clock's."""
+def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock, reports: Reports | None = None) -> list[Lane]:
+    """Lay the trials out on as few workers a node as were busy at a time, by node; a trial that has no end yet lasts until the clock's.
+
+    Args:
+        reports: when each trial reported, and the seconds of work before, as the history has them.
+    """
     nodes = {record.node for record in records if record.node}
-    spans = sorted((_span(record, clock) for record in records if record.started_at > 0), key=lambda span: (span[1], span[0].trial))
+    begun = [record for record in records if record.started_at > 0]
+    spans = [span for record in begun for span in _spans(record, clock, (reports or {}).get(record.trial, ()))]
+    spans.sort(key=lambda span: (span[1], span[0].trial))
     lanes: dict[str, list[list[Span]]] = defaultdict(list)
     for span in spans:
         # A trial that reported nothing names no node; where there is only one, it ran there.
@@ -41,12 +49,24 @@ def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock) -> list[Lane]
     return [Lane(name, tuple(lane)) for name in sorted(lanes) for lane in lanes[name]]
 
 
-def _span(record: TrialRecord, clock: WorkClock) -> Span:
-    """When the trial kept a worker busy.
+def _spans(record: TrialRecord, clock: WorkClock, reports: Sequence[tuple[float, float]]) -> list[Span]:
+    """When the trial kept a worker busy, once for each process that worked on the run.
 
     Ray Tune asks for a trial before a worker is free for it, so a trial that reported began its work no earlier than its reported
-    seconds before its end.
+    seconds before its report.
     """
     started, ended = clock.at(record.started_at), clock.at(record.ended_at)
-    begin = max(started, ended - record.seconds) if record.epochs else started
-    return record, begin, clock.seconds if record.status is TrialStatus.RUNNING else max(ended, begin)
+    last = clock.seconds if record.status is TrialStatus.RUNNING else ended
+    if not reports:
+        begin = max(started, ended - record.seconds) if record.epochs else started
+        return [(record, begin, max(last, begin))]
+    rests = [moment for moment, _ in clock.rests]
+    pieces: dict[int, tuple[float, float]] = {}
+    for at, seconds in reports:
+        end = clock.at(at)
+        process = bisect_left(rests, end)
+        begin = max(started, end - seconds, rests[process - 1] if process else 0.0)
+        pieces[process] = (min(begin, pieces.get(process, (begin,))[0]), end)
+    final = max(pieces)
+    pieces[final] = (pieces[final][0], max(last, pieces[final][1]))
+    return [(record, *pieces[process]) for process in sorted(pieces)]

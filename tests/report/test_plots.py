@@ -110,6 +110,15 @@ def test_a_rest_before_a_resume_takes_no_time_on_the_timeline(make_record):
     assert "rest of 2\N{NO-BREAK SPACE}h 46\N{NO-BREAK SPACE}min" in timeline([across, after], clock).svg
 
 
+def test_a_trial_that_was_cut_off_is_idle_from_its_last_report_until_it_goes_on(make_record):
+    clock = WorkClock([(100.0, 150.0), (10_100.0, 10_200.0)])
+    record = make_record(0, [(0.9, 0.1)] * 2, started_at=110.0, ended_at=10_160.0, node="n")
+    # Two reports before the rest, of which the second is repeated after it.
+    reports = {0: [(125.0, 10.5), (140.0, 10.5), (10_160.0, 10.5)]}
+    (lane,) = worker_lanes([record], clock, reports)
+    assert [span[1:] for span in lane.trials] == [(14.5, 40.0), (99.5, 110.0)]
+
+
 def test_only_parameters_that_differ_are_shown_beside_the_core_four(make_record):
     records = [make_record(0, []), make_record(1, [], params=TrialParams(stem="small"))]
     assert shown_params(records) == ["lr", "gamma", "step_size", "batch_size", "stem"]
