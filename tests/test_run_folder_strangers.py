@@ -168,6 +168,21 @@ def test_strange_predictions_are_refused(tmp_path, columns):
         load_predictions(tmp_path / "strange.arrow")
 
 
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_predictions_that_would_unpack_to_much_are_refused_unread(tmp_path, codec):
+    path = tmp_path / "bomb.arrow"
+    table = pa.table({"row": pa.array(np.zeros(4_000_000, np.int32))})
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer,
+    ):
+        writer.write_table(table)
+    before = pa.total_allocated_bytes()
+    with pytest.raises(DataError, match="found: a compressed file"):
+        load_predictions(path)
+    assert pa.total_allocated_bytes() - before < 8 << 20
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_predictions_with_any_damage_are_taken_or_refused(tmp_path_factory, data):

@@ -1,5 +1,6 @@
 """The final model's predictions on the validation digits: how good it is class by class, and how far its confidence can be trusted."""
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def load_predictions(path: Path) -> Predictions:
         DataError: if it is no Arrow file, or its columns are not row, label, probabilities[10] and pixels[784].
     """
     try:
-        table = pa.ipc.open_file(pa.BufferReader(read_bounded(path, MAX_FILE_BYTES))).read_all()
+        table = _read_plain_arrow(read_bounded(path, MAX_FILE_BYTES))
         _check_columns(table)
         predictions = Predictions(
             table["row"].to_numpy(),
@@ -64,9 +65,35 @@ def load_predictions(path: Path) -> Predictions:
             _matrix(table["pixels"], NUM_PIXELS),
         )
         _check(predictions)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, struct.error) as error:
         raise DataError(f"{path.name}: expected row, label, probabilities[10] and pixels[784] as an Arrow file, found: {error}") from error
     return predictions
+
+
+def _read_plain_arrow(content: bytes) -> pa.Table:
+    """Read an Arrow file that is not compressed: 1 MB of a compressed one could unpack to many GB, and pyarrow (26) sets no limit."""
+    messages = list(pa.ipc.MessageReader.open_stream(pa.BufferReader(content[8:])))
+    if content[:6] != b"ARROW1" or not messages:
+        raise ValueError("no Arrow file")
+    if any(_is_compressed(message.metadata.to_pybytes()) for message in messages[1:]):
+        raise ValueError("a compressed file, which no run writes")
+    schema = pa.ipc.read_schema(messages[0])
+    return pa.Table.from_batches([pa.ipc.read_record_batch(message, schema) for message in messages[1:]], schema)
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether a message (Arrow's format/Message.fbs) holds a RecordBatch, its field 2, that has a BodyCompression, field 3 of that."""
+    (message,) = struct.unpack_from("<I", metadata, 0)
+    header = _flat_field(metadata, message, 2)
+    return not header or bool(_flat_field(metadata, header + struct.unpack_from("<I", metadata, header)[0], 3))
+
+
+def _flat_field(data: bytes, table: int, number: int) -> int:
+    """Where a flatbuffer's table keeps a field, 0 where it has none."""
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    slot = 4 + 2 * number
+    offset = struct.unpack_from("<H", data, vtable + slot)[0] if slot < struct.unpack_from("<H", data, vtable)[0] else 0
+    return table + offset if offset else 0
 
 
 def _check_columns(table: pa.Table) -> None:
