@@ -5,7 +5,6 @@ These lines are the truth: `trials.csv`, `epochs.csv`, `rungs.csv` and the repor
 
 import errno
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -31,6 +30,7 @@ MAX_EVENTS_BYTES = 1 << 29
 """Over a million reports."""
 MAX_AT = 1e11
 """Seconds since the Unix epoch: the year 5138."""
+MAX_NUMBER = 1e15
 Record = TypeVar("Record")
 
 
@@ -261,6 +261,13 @@ def _allowed(kind: type) -> dict[str, set[type]]:
 _ALLOWED = {kind: _allowed(kind) for kind in (Confirmation, EpochMetrics, RetrainRecord, RungDecision, TrialParams, TrialRecord)}
 
 
+def _is_sound(name: str, value: float) -> bool:
+    """Whether a number can be what its name says: an accuracy is a share, and nothing but a score or a loss is below 0."""
+    if name.endswith("accuracy"):
+        return 0 <= value <= 1
+    return (-MAX_NUMBER if name.endswith(("loss", "score")) else 0) <= value <= MAX_NUMBER
+
+
 def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
     """Build a record if its values are of the types that it says and its numbers finite.
 
@@ -271,7 +278,7 @@ def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
         raise TypeError(f"{values!r:.40} in the place of a {kind.__name__}")
     allowed = _ALLOWED[kind]
     for name, value in values.items():
-        if name in allowed and (type(value) not in allowed[name] or (type(value) is float and not math.isfinite(value))):
+        if name in allowed and (type(value) not in allowed[name] or (type(value) in (int, float) and not _is_sound(name, value))):
             raise TypeError(f"{name} is {value!r:.40}")
     return kind(**values)
 
