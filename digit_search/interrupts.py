@@ -31,12 +31,6 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def catch_again(self) -> None:
-        """Take the signals back from whoever took them meanwhile: ray.init (2.60) installs a SIGTERM handler of its own."""
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
-        self.check()
-
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal came: one that falls into a library's import or a finalizer may be lost there."""
         if self.pending:

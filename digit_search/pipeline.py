@@ -225,7 +225,7 @@ def _search_on_ray(
         # Said first: a configuration from elsewhere could name a stranger's cluster, and what that answers is run here.
         say(f"Ray: joining the cluster at {settings.ray.address}")
     with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
-        interrupts.catch_again()
+        interrupts.check()
         resources = ray.cluster_resources()
         plan = plan_workers(settings.resources, resources, has_mps=mps_here())
         if dashboard:

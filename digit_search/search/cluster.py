@@ -5,9 +5,10 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 import optuna
 import ray
 from ray._private import ray_constants
+from ray.exceptions import RayError
 from ray.job_config import JobConfig
 
 from digit_search.config import RaySettings, ResourceSettings
 from digit_search.environment import check_dashboard_host
-from digit_search.errors import ResourceError
+from digit_search.errors import RayLostError, ResourceError
 from digit_search.search.guardian import all_started, guarded_ray
 
 LOOPBACK = "127.0.0.1"
@@ -175,18 +177,36 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
 
     Raises:
         ResourceError: if Ray does not come up in time, the cluster cannot be joined, or the dashboard would be open to a network.
+        RayLostError: for what Ray raised in here.
     """
     check_dashboard_host(settings)
     # Usage statistics would leave the machine; metrics export needs Prometheus, not Ray's collector.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with nullcontext() if settings.address else guarded_ray(Path(ray.__file__).parent) as guardian:
+    guarded = nullcontext() if settings.address else guarded_ray(Path(ray.__file__).parent)
+    with guarded as guardian, _sigterm_left_alone() as put_back:
         try:
             dashboard_url = _start_ray(settings, job or {})
+            put_back()
             if guardian:
                 all_started(guardian)
             yield f"http://{dashboard_url}" if dashboard_url else ""
+        except RayError as error:
+            raise RayLostError(str(error).partition("\n")[0]) from error
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _sigterm_left_alone() -> Iterator[Callable[[], object]]:
+    """Put the handler of SIGTERM back that was there before, now and at the end: ray.init and ray.shutdown (2.60) set others."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    put_back = partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    try:
+        yield put_back
+    finally:
+        put_back()
 
 
 def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:

@@ -1,14 +1,17 @@
 """How trials share what Ray has; declared resources stand in for hardware."""
 
 import os
+import signal
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import ray
+from ray.exceptions import RayError
 
 from digit_search.config import ResourceSettings
 from digit_search.environment import check_dashboard_host
-from digit_search.errors import ResourceError
+from digit_search.errors import RayLostError, ResourceError
 from digit_search.search.cluster import LOOPBACK, RaySettings, WorkerPlan, _bounded, _start_options, plan_workers, running_ray
 
 
@@ -74,8 +77,21 @@ def test_a_start_that_hangs_is_bounded_in_time():
             pass
 
 
-def test_a_ray_of_our_own_listens_on_this_machine_alone():
+@pytest.fixture
+def on_sigterm():
+    """A handler of SIGTERM, as a run has one."""
+
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, handler)
+    yield handler
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_ray_of_our_own_listens_on_this_machine_alone_and_leaves_sigterm_alone(on_sigterm):
     with running_ray(RaySettings()) as dashboard:
+        assert signal.getsignal(signal.SIGTERM) is on_sigterm
         assert dashboard.startswith("http://127.0.0.1:")
 
         @ray.remote(num_cpus=1)
@@ -86,6 +102,7 @@ def test_a_ray_of_our_own_listens_on_this_machine_alone():
         listening = [
             connection.laddr for process in ours for connection in _connections(process) if connection.status == psutil.CONN_LISTEN
         ]
+    assert signal.getsignal(signal.SIGTERM) is on_sigterm
     assert len(listening) >= 5
     assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
@@ -114,3 +131,19 @@ def test_a_dashboard_for_the_network_is_fine_with_the_token_and_on_loopback_with
     for host in ("127.0.0.1", "localhost", "::1"):
         check_dashboard_host(RaySettings(dashboard_host=host))
     check_dashboard_host(RaySettings(dashboard_host="0.0.0.0", dashboard=False))
+
+
+def test_a_sigterm_while_ray_starts_is_an_interrupt(monkeypatch):
+    # ray.init (2.60) installs a handler that ends the process by SystemExit.
+    def init(**options):
+        raise SystemExit(signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(KeyboardInterrupt), running_ray(RaySettings()):
+        pass
+
+
+def test_an_error_of_ray_is_a_lost_ray(monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda **options: SimpleNamespace(dashboard_url=""))
+    with pytest.raises(RayLostError, match="no answer"), running_ray(RaySettings()):
+        raise RayError("no answer\nmuch more")
