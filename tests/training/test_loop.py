@@ -60,17 +60,20 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(setup):
 
 
 def test_an_epoch_is_adams_as_written_out_with_the_stock_model(setup):
-    trainer, _ = train(setup, 1)
+    # At 0.001 stock models in two memory formats differ by 0.3 of a learning rate after three steps: what rounding turned in the first step
+    # turns ReLUs in the next.
+    params = replace(PARAMS, lr=1e-5)
+    trainer, _ = train(setup, 1, params)
     model = build_resnet18(1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=PARAMS.lr)
-    for images, labels in training_batches(setup.digits, setup.training_rows, PARAMS, seed=1, epoch=1):
+    optimizer = torch.optim.Adam(model.parameters(), lr=params.lr)
+    for images, labels in training_batches(setup.digits, setup.training_rows, params, seed=1, epoch=1):
         optimizer.zero_grad()
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()
     ours = trainer.model.state_dict()
     for name, weight in model.named_parameters():
         # Adam's first steps are lr times a gradient's sign, so where a gradient is nearly nothing, rounding may turn a step.
-        assert (ours[name] - weight).abs().mean() < 0.05 * PARAMS.lr, name
+        assert (ours[name] - weight).abs().mean() < 0.05 * params.lr, name
     loss, accuracy = evaluate(model, setup.digits, setup.validation_rows, setup.plan)
     ours_loss, ours_accuracy = evaluate(trainer.model, setup.digits, setup.validation_rows, setup.plan)
     assert (ours_loss, ours_accuracy) == (pytest.approx(loss, rel=0.02), pytest.approx(accuracy))
