@@ -3,11 +3,9 @@
 import datetime
 import shlex
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from digit_search.config import RunSettings, load_settings, to_toml
 from digit_search.data.load import Digits, load_digits
@@ -19,17 +17,13 @@ from digit_search.errors import ResourceError, RunFolderError, SearchError, Stor
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.intervals import accuracy_text, tied
-from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord, TrialStatus
+from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.ranking import best_epoch, ranked, select_best
-from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
+from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, keep_checkpoints, write_whole
 from digit_search.warm_start import load_warm_start
 
-if TYPE_CHECKING:
-    from digit_search.search.run import SearchControl
-
 Say = Callable[[str], None]
-TABLES_EVERY_SECONDS = 5.0
 
 
 def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> RunFolder:
@@ -95,11 +89,20 @@ def _search_retrain_report(
         _train_the_best(settings, folder, digits, split, say)
         events.phase("report", at=time.time())
     interrupts.check()
-    _keep_checkpoints(folder, load_history(folder.events).trials, ())
+    keep_checkpoints(folder, (record.trial for record in load_history(folder.events).trials), ())
     write_report(folder)
     events.phase("done", at=time.time())
     write_report(folder)
     say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.report_html}")
+
+
+def _search(
+    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, started_at: float, interrupts: Interrupts, say: Say
+) -> None:
+    # Ray and its friends take seconds to import, so bad data or settings are told before.
+    from digit_search.searching import search_trials
+
+    search_trials(settings, folder, digits, split, started_at, interrupts, say)
 
 
 def _train_the_best(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, say: Say) -> None:
@@ -109,10 +112,10 @@ def _train_the_best(settings: RunSettings, folder: RunFolder, digits: Digits, sp
     best = select_best(records, settings.search.rank_by)
     _tell_best(records, settings.search.rank_by, len(split.validation), say)
     if settings.retrain.confirm > 1:
-        _keep_checkpoints(folder, records, ())
+        keep_checkpoints(folder, (record.trial for record in records), ())
         _confirm(settings, folder, digits, split, say)
     else:
-        _keep_checkpoints(folder, records, {best.trial})
+        keep_checkpoints(folder, (record.trial for record in records), {best.trial})
         _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
 
 
@@ -145,13 +148,6 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
 def _write_tables_if_possible(folder: RunFolder) -> None:
     with suppress(StorageError):
         write_tables(folder)
-
-
-def _keep_checkpoints(folder: RunFolder, records: Iterable[TrialRecord], trials: Container[int]) -> None:
-    """Delete the checkpoints of all trials but these; 100 MB each."""
-    for record in records:
-        if record.trial not in trials:
-            delete_checkpoints(folder.trial(record.trial))
 
 
 def _default_name() -> str:
@@ -191,99 +187,6 @@ def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowS
     # Last: a folder with a config.toml is a run.
     write_whole(folder.config, to_toml(resolved))
     return resolved
-
-
-def _search(
-    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, started_at: float, interrupts: Interrupts, say: Say
-) -> None:
-    # Ray and its friends take seconds to import, so bad data or settings are told before.
-    from digit_search.search.cluster import send_chatter_to
-    from digit_search.search.run import SearchControl, deadline_of, with_new_ray
-
-    send_chatter_to(folder.log)
-    control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at), say)
-    with_new_ray(partial(_search_on_ray, settings, folder, digits, split, control, interrupts, say), settings, folder, say)
-    records = load_history(folder.events).trials
-    is_cut = len(records) < settings.search.samples or any(record.status is TrialStatus.INTERRUPTED for record in records)
-    if control.is_over() and is_cut:
-        text = _what_was_done(settings, records)
-        EventLog(folder.events).note(text, at=time.time())
-        say(text)
-
-
-def _search_on_ray(
-    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, control: "SearchControl", interrupts: Interrupts, say: Say
-) -> None:
-    """Start or join Ray, and search on it."""
-    import ray
-
-    from digit_search.search.board import job_metadata
-    from digit_search.search.cluster import mps_here, plan_workers, running_ray
-    from digit_search.search.run import run_search
-
-    if settings.ray.address:
-        # Said first: a configuration from elsewhere could name a stranger's cluster, and what that answers is run here.
-        say(f"Ray: joining the cluster at {settings.ray.address}")
-    with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
-        interrupts.check()
-        resources = ray.cluster_resources()
-        plan = plan_workers(settings.resources, resources, has_mps=mps_here())
-        if dashboard:
-            say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
-        say(f"workers: {plan.describe(resources)}")
-        _announce(settings, say)
-        with interrupts.deferred():
-            run_search(settings, folder, digits.train, split, plan, control, _after_trial(settings, folder))
-
-
-def _what_was_done(settings: RunSettings, records: Sequence[TrialRecord]) -> str:
-    """How much of a search its time budget allowed."""
-    from digit_search.search.scheduler import expected_epochs
-
-    search = settings.search
-    cut = sum(1 for record in records if record.status is TrialStatus.INTERRUPTED)
-    epochs = sum(record.epochs[-1].epoch for record in records if record.epochs)
-    about, _ = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
-    return (
-        f"the time budget of {search.time_budget} ended the search: {len(records) - cut} of {search.samples} trials ended on their own, "
-        f"{cut} were cut short, {search.samples - len(records)} never began; {epochs:g} of about {about:.0f} epochs"
-    )
-
-
-def _announce(settings: RunSettings, say: Say) -> None:
-    """Tell what the search will cost before it starts."""
-    from digit_search.search.scheduler import expected_epochs, rung_steps
-
-    search = settings.search
-    rungs = [f"{step / search.reports_per_epoch:.3g}" for step in rung_steps(search.asha, search.reports_per_epoch)]
-    about, most = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
-    stops = f"the worse stopped after epoch {', '.join(rungs)}" if rungs else "none stopped early"
-    say(f"search: {search.samples} trials of up to {search.asha.max_epochs} epochs, {stops}: about {about:.0f} epochs, at most {most:.0f}")
-    if settings.retrain.confirm > 1:
-        retrain = settings.retrain
-        most = retrain.confirm * retrain.confirm_seeds * retrain.max_epochs
-        say(f"then the {retrain.confirm} best are trained again with {retrain.confirm_seeds} fresh seeds each: at most {most} epochs more")
-
-
-def _after_trial(settings: RunSettings, folder: RunFolder) -> Callable[[int], None]:
-    """What to do when a trial ends: bring the tables up to date, and delete the checkpoints of all but running trials and the best so far.
-
-    Both look at every trial, so they are done at most every few seconds: else a search's cost would grow with the square of its trials.
-    """
-    last_at = float("-inf")
-
-    def after_trial(trial: int) -> None:
-        nonlocal last_at
-        if time.monotonic() - last_at < TABLES_EVERY_SECONDS:
-            return
-        write_tables(folder)
-        records = load_history(folder.events).trials
-        kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
-        kept |= {record.trial for record in ranked(records, settings.search.rank_by)[:1]}
-        _keep_checkpoints(folder, records, kept)
-        last_at = time.monotonic()
-
-    return after_trial
 
 
 def _retrain(

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +198,13 @@ def delete_checkpoints(folder: Path) -> None:
     for path in checkpoint_files(folder):
         path.unlink(missing_ok=True)
     delete_temporaries(folder)
+
+
+def keep_checkpoints(folder: RunFolder, trials: Iterable[int], kept: Container[int]) -> None:
+    """Of these trials, delete the checkpoints of all but `kept`; 100 MB each."""
+    for trial in trials:
+        if trial not in kept:
+            delete_checkpoints(folder.trial(trial))
 
 
 def delete_temporaries(folder: Path) -> None:

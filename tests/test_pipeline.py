@@ -3,8 +3,9 @@
 import pytest
 
 from digit_search.config import load_settings
-from digit_search.pipeline import _tell_best, _what_was_done
+from digit_search.pipeline import _tell_best
 from digit_search.records import EpochMetrics, TrialParams, TrialRecord, TrialStatus
+from digit_search.searching import what_was_done
 
 
 def record(trial, accuracy, status=TrialStatus.COMPLETED, num_epochs=1):
@@ -32,6 +33,6 @@ def test_the_best_trial_is_named_with_those_that_it_does_not_clearly_beat(accura
 def test_a_search_that_ran_out_of_time_says_how_much_of_it_was_done():
     settings = load_settings(None, ["search.samples=6", "search.asha.enabled=false"], {"search.time_budget": "30m"})
     records = [record(0, 0.9, num_epochs=7), record(1, 0.9, TrialStatus.STOPPED), record(2, 0.9, TrialStatus.INTERRUPTED, 2)]
-    assert _what_was_done(settings, records) == (
+    assert what_was_done(settings, records) == (
         "the time budget of 30m ended the search: 2 of 6 trials ended on their own, 1 were cut short, 3 never began; 10 of about 42 epochs"
     )

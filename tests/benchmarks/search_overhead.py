@@ -30,9 +30,9 @@ from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
 from digit_search.history import EventLog, RunHistory, build_history, read_events
-from digit_search.pipeline import _after_trial
 from digit_search.run_folder import RunFolder, write_whole
 from digit_search.search.cluster import WorkerPlan, running_ray, send_chatter_to
+from digit_search.searching import after_trial_of
 
 HUNDRED = 100
 
@@ -62,7 +62,7 @@ def search_nothing(settings: RunSettings, folder: RunFolder, workers: int) -> fl
     with running_ray(settings.ray):
         ray_up_at = time.time()
         plan = WorkerPlan(workers, 1, 0.0)
-        search.run_search(settings, folder, table, split, plan, control, _after_trial(settings, folder))
+        search.run_search(settings, folder, table, split, plan, control, after_trial_of(settings, folder))
     return ray_up_at
 
 

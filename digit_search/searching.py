@@ -1,0 +1,111 @@
+"""The search as a stage of a run: Ray's life around it, what is told of it, and the run's folder kept in order meanwhile."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import ray
+
+from digit_search.config import RunSettings
+from digit_search.data.load import Digits
+from digit_search.data.split import RowSplit
+from digit_search.history import EventLog, load_history
+from digit_search.interrupts import Interrupts
+from digit_search.records import TrialRecord, TrialStatus
+from digit_search.report.build import write_tables
+from digit_search.report.ranking import ranked
+from digit_search.run_folder import RunFolder, keep_checkpoints
+from digit_search.search.board import job_metadata
+from digit_search.search.cluster import mps_here, plan_workers, running_ray, send_chatter_to
+from digit_search.search.run import SearchControl, deadline_of, run_search, with_new_ray
+from digit_search.search.scheduler import expected_epochs, rung_steps
+
+Say = Callable[[str], None]
+TABLES_EVERY_SECONDS = 5.0
+
+
+def search_trials(
+    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, started_at: float, interrupts: Interrupts, say: Say
+) -> None:
+    """Run the trials that the folder's events do not hold yet, with a new Ray where one is lost.
+
+    Raises:
+        SearchError: if every trial failed, or Ray was lost again and again.
+        ResourceError: if Ray cannot be started, or has no room for a trial.
+        StorageError: if the disk does not take what the search writes.
+        KeyboardInterrupt: if the user ended it.
+    """
+    send_chatter_to(folder.log)
+    control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at), say)
+    with_new_ray(partial(_search_on_ray, settings, folder, digits, split, control, interrupts, say), settings, folder, say)
+    records = load_history(folder.events).trials
+    is_cut = len(records) < settings.search.samples or any(record.status is TrialStatus.INTERRUPTED for record in records)
+    if control.is_over() and is_cut:
+        text = what_was_done(settings, records)
+        EventLog(folder.events).note(text, at=time.time())
+        say(text)
+
+
+def _search_on_ray(
+    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, control: SearchControl, interrupts: Interrupts, say: Say
+) -> None:
+    """Start or join Ray, and search on it."""
+    if settings.ray.address:
+        # Said first: a configuration from elsewhere could name a stranger's cluster, and what that answers is run here.
+        say(f"Ray: joining the cluster at {settings.ray.address}")
+    with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
+        interrupts.check()
+        resources = ray.cluster_resources()
+        plan = plan_workers(settings.resources, resources, has_mps=mps_here())
+        if dashboard:
+            say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
+        say(f"workers: {plan.describe(resources)}")
+        _announce(settings, say)
+        with interrupts.deferred():
+            run_search(settings, folder, digits.train, split, plan, control, after_trial_of(settings, folder))
+
+
+def what_was_done(settings: RunSettings, records: Sequence[TrialRecord]) -> str:
+    """How much of a search its time budget allowed."""
+    search = settings.search
+    cut = sum(1 for record in records if record.status is TrialStatus.INTERRUPTED)
+    epochs = sum(record.epochs[-1].epoch for record in records if record.epochs)
+    about, _ = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
+    return (
+        f"the time budget of {search.time_budget} ended the search: {len(records) - cut} of {search.samples} trials ended on their own, "
+        f"{cut} were cut short, {search.samples - len(records)} never began; {epochs:g} of about {about:.0f} epochs"
+    )
+
+
+def _announce(settings: RunSettings, say: Say) -> None:
+    """Tell what the search will cost before it starts."""
+    search = settings.search
+    rungs = [f"{step / search.reports_per_epoch:.3g}" for step in rung_steps(search.asha, search.reports_per_epoch)]
+    about, most = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
+    stops = f"the worse stopped after epoch {', '.join(rungs)}" if rungs else "none stopped early"
+    say(f"search: {search.samples} trials of up to {search.asha.max_epochs} epochs, {stops}: about {about:.0f} epochs, at most {most:.0f}")
+    if settings.retrain.confirm > 1:
+        retrain = settings.retrain
+        most = retrain.confirm * retrain.confirm_seeds * retrain.max_epochs
+        say(f"then the {retrain.confirm} best are trained again with {retrain.confirm_seeds} fresh seeds each: at most {most} epochs more")
+
+
+def after_trial_of(settings: RunSettings, folder: RunFolder) -> Callable[[int], None]:
+    """What to do when a trial ends: bring the tables up to date, and delete the checkpoints of all but running trials and the best so far.
+
+    Both look at every trial, so they are done at most every few seconds: else a search's cost would grow with the square of its trials.
+    """
+    last_at = float("-inf")
+
+    def after_trial(trial: int) -> None:
+        nonlocal last_at
+        if time.monotonic() - last_at < TABLES_EVERY_SECONDS:
+            return
+        write_tables(folder)
+        records = load_history(folder.events).trials
+        kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
+        kept |= {record.trial for record in ranked(records, settings.search.rank_by)[:1]}
+        keep_checkpoints(folder, (record.trial for record in records), kept)
+        last_at = time.monotonic()
+
+    return after_trial
