@@ -78,6 +78,11 @@ def train(params: TrialParams, seed: int, digits: Digits, split: RowSplit, max_e
     return {"curves": [curves[half_life] for half_life in HALF_LIVES], "finals": [finals[half_life] for half_life in HALF_LIVES]}
 
 
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """The correlation of the ranks; pandas' own word for it wants SciPy."""
+    return pd.Series(one).rank().corr(pd.Series(other).rank())
+
+
 def print_table(done: Sequence[dict[str, Any]]) -> None:
     """A line a half-life."""
     print(f"\n{len(done)} configurations; Spearman of the validation loss with the own final test accuracy")
@@ -85,7 +90,7 @@ def print_table(done: Sequence[dict[str, Any]]) -> None:
     for index, half_life in enumerate(HALF_LIVES):
         finals = np.array([line["finals"][index] for line in done])
         curves = np.array([line["curves"][index] for line in done])
-        ranks = [pd.Series(-curves[:, rung - 1, 0]).corr(pd.Series(finals), method="spearman") for rung in RUNGS]
+        ranks = [spearman(-curves[:, rung - 1, 0], finals) for rung in RUNGS]
         winner = min(range(len(done)), key=lambda trial: (-curves[trial, -1, 1], curves[trial, -1, 0]))
         print(
             f"{half_life:9g} " + "".join(f"{rank:9.2f}" for rank in ranks) + f"{100 * finals.mean():18.2f} %{100 * finals[winner]:22.1f} %"
