@@ -126,7 +126,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.out and (arguments.json or len(folders) == 1):
         raise UserError(f"--out {arguments.out}: for the comparison of several runs; a run's own report lies in its folder")
     for folder in folders:
-        if not read_events(folder.events):
+        if not any(True for _ in read_events(folder.events)):
             raise RunFolderError(f"{folder.events}: expected the run's events, found none; its tables and its report are left as they are")
     if arguments.json:
         say(json.dumps(summary_tree(folders), indent=2))

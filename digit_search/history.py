@@ -6,7 +6,7 @@ These lines are the truth: `trials.csv`, `epochs.csv`, `rungs.csv` and the repor
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,8 @@ from digit_search.untrusted import parse_json, read_bounded
 
 MAX_EVENTS_BYTES = 1 << 29
 """Over a million reports."""
+MAX_EVENT_BYTES = 1 << 22
+"""A line: a retraining of ten thousand epochs. Parsed, a hostile one takes 28 times as much."""
 MAX_AT = 1e11
 """Seconds since the Unix epoch: the year 5138."""
 MAX_NUMBER = 1e15
@@ -128,8 +130,15 @@ def _append_whole(descriptor: int, line: bytes) -> None:
     os.fsync(descriptor)
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Parse the events of a run; a last line that a crash cut short is left out.
+def _whole_lines(content: bytes) -> Iterator[bytes]:
+    start = 0
+    while end := content.find(b"\n", start) + 1:
+        yield content[start : end - 1]
+        start = end
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Parse the events of a run one by one; a last line that a crash cut short is left out.
 
     Raises:
         RunFolderError: if the file is missing or a whole line is no event.
@@ -138,20 +147,23 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         content = read_bounded(path, MAX_EVENTS_BYTES)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read: {error.strerror}; a run's events are expected there") from error
-    events = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    for number, line in enumerate(_whole_lines(content), start=1):
         try:
+            if len(line) > MAX_EVENT_BYTES:
+                raise ValueError("no event is so long")
             event = parse_json(line)
             if not 0 <= event["at"] < MAX_AT:
                 raise ValueError("no moment")
-            events.append(event | {"event": str(event["event"]), "at": float(event["at"])})
+            event |= {"event": str(event["event"]), "at": float(event["at"])}
         except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{path}: line {number}: expected an event as JSON, found {line[:80]!r}") from error
-    return events
+            raise RunFolderError(
+                f"{path}: line {number}: expected an event as JSON of at most {MAX_EVENT_BYTES} bytes, found {line[:80]!r}"
+            ) from error
+        yield event
 
 
-def _apply(trials: dict[int, TrialRecord], event: Mapping[str, Any]) -> None:
-    """Bring the trial that the event is about up to date."""
+def _apply(trials: dict[int, TrialRecord], epochs: dict[int, list[EpochMetrics]], event: Mapping[str, Any]) -> None:
+    """Bring the trial that the event is about up to date; its epochs are kept apart, so that many cost no more each than few."""
     number = int(event["trial"])
     match event["event"]:
         case "trial_started" if number not in trials:
@@ -164,18 +176,19 @@ def _apply(trials: dict[int, TrialRecord], event: Mapping[str, Any]) -> None:
                 started_at=event["at"],
             )
         case "epoch":
-            record = trials[number]
             metrics = _record(EpochMetrics, event["metrics"])
-            # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
-            kept = [earlier for earlier in record.epochs if earlier.epoch < metrics.epoch]
             trials[number] = replace(
-                record,
+                trials[number],
                 status=TrialStatus.RUNNING,
-                epochs=(*kept, metrics),
                 device=str(event["device"]),
                 node=str(event["node"]),
                 ended_at=event["at"],
             )
+            reported = epochs.setdefault(number, [])
+            # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
+            while reported and reported[-1].epoch >= metrics.epoch:
+                reported.pop()
+            reported.append(metrics)
         case "trial_ended":
             trials[number] = replace(trials[number], status=TrialStatus(event["status"]), error=str(event["error"]), ended_at=event["at"])
 
@@ -186,21 +199,23 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
     Raises:
         RunFolderError: if an event lacks what its kind needs.
     """
-    events = tuple(events)
     trials: dict[int, TrialRecord] = {}
+    epochs: dict[int, list[EpochMetrics]] = {}
     rungs: dict[tuple[float, int], RungDecision] = {}
     phases: dict[str, float] = {}
     reports: dict[int, list[tuple[float, float]]] = {}
-    notes: list[str] = []
+    notes: dict[str, None] = {}
+    spans = _Spans()
     warm: list[EarlierTrial] = []
     confirmations: dict[tuple[int, int], Confirmation] = {}
     retraining = confirmed = None
     for event in events:
         try:
+            spans.see(event["at"], str(event["name"]) if event["event"] == "phase" else "")
             values = {key: value for key, value in event.items() if key not in ("event", "at")}
             match event["event"]:
                 case "trial_started" | "epoch" | "trial_ended":
-                    _apply(trials, event)
+                    _apply(trials, epochs, event)
                     if event["event"] == "epoch":
                         reports.setdefault(int(event["trial"]), []).append((event["at"], float(event["metrics"]["seconds"])))
                     if event.get("rung"):
@@ -215,14 +230,14 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
                     confirmed = int(event["trial"])
                 case "phase":
                     phases[str(event["name"])] = event["at"]
-                case "note" if event["text"] not in notes:
-                    notes.append(str(event["text"]))
+                case "note":
+                    notes.setdefault(str(event["text"]))
                 case "retrained":
                     retraining = _record(RetrainRecord, values | {"params": _params_of(values), "epochs": _epochs_of(values)})
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunFolderError(f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})") from error
     return RunHistory(
-        trials=tuple(trials[number] for number in sorted(trials)),
+        trials=tuple(replace(trials[number], epochs=tuple(epochs.get(number, ()))) for number in sorted(trials)),
         rungs=tuple(rungs.values()),
         retraining=retraining,
         phases=phases,
@@ -231,23 +246,28 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
         confirmed=confirmed,
         warm=tuple(warm),
         reports=reports,
-        spans=_spans(events),
+        spans=tuple(spans.found),
     )
 
 
-def _spans(events: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
+class _Spans:
     """When processes worked on the run: each wrote a `phase` first."""
-    spans: list[tuple[float, float]] = []
-    earlier: list[str] = []
-    for event in events:
-        name = event["name"] if event["event"] == "phase" else ""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[float, float]] = []
+        self._earlier: set[str] = set()
+        self._last = ""
+
+    def see(self, at: float, phase: str) -> None:
+        """Take the next event in: when it was, and the name of the phase that began with it, else ""."""
         # A second `search` without `resume`: older versions wrote none.
-        took_up = name == "resume" or (name == "search" and name in earlier and earlier[-1] != "resume")
-        if not spans or took_up or (earlier[-1:] == ["done"] and name != "done"):
-            spans.append((event["at"], event["at"]))
-        spans[-1] = (spans[-1][0], max(spans[-1][1], event["at"]))
-        earlier += [name] if name else []
-    return tuple(spans)
+        took_up = phase == "resume" or (phase == "search" and phase in self._earlier and self._last != "resume")
+        if not self.found or took_up or (self._last == "done" and phase != "done"):
+            self.found.append((at, at))
+        self.found[-1] = (self.found[-1][0], max(self.found[-1][1], at))
+        if phase:
+            self._earlier.add(phase)
+            self._last = phase
 
 
 _MAY_BE = {float: {float, int}, float | None: {float, int, type(None)}}

@@ -172,7 +172,7 @@ class RunFolder:
         """
         path = self.path / ".lock"
         try:
-            file = path.open("w")
+            file = path.open("a")
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Mend its permissions.") from error
         with file:
@@ -222,8 +222,12 @@ def check_new_run(results: Path, name: str) -> RunFolder:
     folder = RunFolder(results / check_run_name(name))
     if results.exists() and not results.is_dir():
         raise RunFolderError(f"--results {results}: expected a folder, found a file")
-    if folder.path.exists() and not folder.is_stillborn():
-        raise RunFolderError(f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}")
+    if folder.path.exists():
+        if not folder.is_stillborn():
+            raise RunFolderError(
+                f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}"
+            )
+        _check_no_way_out(folder.path)
     return folder
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from digit_search.environment import recorded_surroundings
 from digit_search.errors import DataError, DigitSearchError, RunFolderError
-from digit_search.history import MAX_EVENTS_BYTES, load_history
+from digit_search.history import MAX_EVENT_BYTES, MAX_EVENTS_BYTES, load_history
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.predictions import load_predictions
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
-from digit_search.run_folder import RunFolder, open_run_folder, write_whole
+from digit_search.run_folder import RunFolder, create_run_folder, open_run_folder, write_whole
 
 PLACES = ["config.toml", "events.jsonl", "environment.json", "report.html", "trials.csv", "DigitRecognitionResNet18.pt", ".lock"]
 PLACES += ["tune", "tune/trial_0000", "tune/trial_0000/checkpoint_0.pt", "retraining", "validation.arrow", "search.log", "study.journal"]
@@ -46,6 +46,20 @@ def test_a_pipe_in_a_runs_folder_is_refused_and_not_waited_for(make_run, place):
     os.mkfifo(folder / place)
     with pytest.raises(RunFolderError, match="found a pipe or a device"):
         open_run_folder("demo", folder.parent)
+
+
+@pytest.mark.parametrize("place", [".lock", "events.jsonl", "environment.json"])
+def test_a_new_run_does_not_follow_links_in_a_folder_that_looks_like_one_that_died_at_its_start(tmp_path, place):
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    (tmp_path / "results" / "demo").mkdir(parents=True)
+    (tmp_path / "results" / "demo" / place).symlink_to(precious)
+    with (
+        pytest.raises(RunFolderError, match=f"{place}: expected files and folders alone"),
+        create_run_folder(tmp_path / "results", "demo").locked(),
+    ):
+        pass
+    assert precious.read_text() == "keep"
 
 
 def test_a_runs_folder_that_is_itself_a_link_is_the_users_choice(tmp_path, make_run):
@@ -84,6 +98,7 @@ def test_events_beyond_the_limit_are_refused_unread(tmp_path):
         b'{"event": "trial_started", "trial": 0, "params": [], "seed": 1, "origin": "suggested", "at": 1}',
         b'{"event": "trial_started", "trial": 0, "params": {"batch_size": 1e9}, "seed": 1, "origin": "suggested", "at": 1}',
         b"\xff\xfe",
+        b'{"event": "x", "at": 1, "v": "' + b"a" * MAX_EVENT_BYTES + b'"}',
     ],
 )
 def test_absurd_events_are_refused(tmp_path, line):

@@ -136,7 +136,7 @@ def _progress(data: RunData) -> list[Progress]:
     failed = {record.trial for record in data.history.trials if record.status is TrialStatus.FAILED}
     clock = WorkClock(data.history.spans)
     images, best, points = 0, -math.inf, []
-    events = read_events(data.folder.events) if data.folder.events.exists() else []
+    events = read_events(data.folder.events) if data.folder.events.exists() else ()
     for event in sorted((event for event in events if event["event"] == "epoch"), key=lambda event: event["at"]):
         metrics = EpochMetrics(**event["metrics"])
         images += metrics.images

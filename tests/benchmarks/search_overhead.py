@@ -104,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = RunFolder(Path(name))
         ray_up_at = search_nothing(load_settings(flags=flags), folder, arguments.workers)
-        events = read_events(folder.events)
+        events = list(read_events(folder.events))
     print(describe_machine("ray", "optuna", "torch"))
     print_start(command_at, ray_up_at, events, not arguments.no_dashboard)
     print_costs(build_history(events), arguments.workers)
