@@ -72,14 +72,14 @@ def default_space() -> dict[str, Dimension | ParamValue]:
 def check_value(name: str, value: object, where: str) -> None:
     if name == "stem":
         if value not in STEMS:
-            raise ValueError(f"{where}: expected one of {', '.join(STEMS)}, found {value!r}")
+            raise ValueError(f"{where}: expected one of {', '.join(STEMS)}, found {value!r:.40}")
         return
     wanted = int if name in INT_PARAMS else (int, float)
     if isinstance(value, bool) or not isinstance(value, wanted):
-        raise ValueError(f"{where}: expected {'an integer' if wanted is int else 'a number'}, found {value!r}")
+        raise ValueError(f"{where}: expected {'an integer' if wanted is int else 'a number'}, found {value!r:.40}")
     low, high = PARAM_BOUNDS[name]
     if not low <= value <= high:
-        raise ValueError(f"{where}: expected a value from {low:g} to {high:g}, found {value!r}")
+        raise ValueError(f"{where}: expected a value from {low:g} to {high:g}, found {value!r:.40}")
 
 
 def dimension_problems(name: str, dimension: object, space: Mapping[str, object]) -> list[str]:
@@ -102,9 +102,11 @@ def dimension_problems(name: str, dimension: object, space: Mapping[str, object]
             return [f"{name}: expected choices, found a range"]
         check(dimension.low, f"{name}.low")
         check(dimension.high, f"{name}.high")
-        if dimension.low > dimension.high:
+        # An end that is out of bounds may be too large for a float, and so for these words.
+        in_bounds = not problems
+        if in_bounds and dimension.low > dimension.high:
             problems.append(f"{name}: low {dimension.low:g} is above high {dimension.high:g}")
-        if dimension.log and dimension.low <= 0:
+        if in_bounds and dimension.log and dimension.low <= 0:
             problems.append(f"{name}: a logarithmic range starts above 0, found low {dimension.low:g}")
     else:
         check(dimension, name)

@@ -123,6 +123,9 @@ def test_any_assignment_is_taken_or_refused(texts):
         b"[search]\npoints = [" + b"[" * 50 + b"]" * 50 + b"]",
         b"search.samples = 1" + b"0" * 300,
         b"search.space.lr.low = 1" + b"0" * 400,
+        b"[search.space.step_size]\nhigh = 7\nlow = 1" + b"0" * 400,
+        b"[search.space.step_size]\nlog = true\nhigh = 7\nlow = -1" + b"0" * 400,
+        b"search.space.batch_size = 1" + b"0" * 400,
     ],
 )
 def test_absurd_settings_are_refused(tmp_path, content):
