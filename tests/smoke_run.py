@@ -19,6 +19,8 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "OMP_NUM_THREADS")}
+# Ray hands metrics on every 10 s, in which much of a run as short as this one would go by unseen.
+ENVIRONMENT["RAY_metrics_report_interval_ms"] = "1000"
 SAMPLE_LINE = re.compile(r"^(ray_digit_search_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 

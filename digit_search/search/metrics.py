@@ -37,6 +37,10 @@ class SearchMetrics(Display):
             self._exported_at = time.monotonic()
             self.export(standing)
 
+    def reported(self, trial: int, metrics: EpochMetrics, standing: Standing, *, is_best: bool) -> None:
+        # News are exported with the next tick: a short trial would be over before its turn came.
+        self._exported_at = float("-inf")
+
     def export(self, standing: Standing) -> None:
         """Set every gauge to the standing's values."""
         self._set("samples", standing.num_samples)

@@ -150,8 +150,8 @@ def test_the_table_filters_by_status_and_says_how_many_are_shown(open_page, addr
 def test_a_trials_link_opens_its_curve_its_parameters_and_its_epochs(open_page, address):
     page = open_page(address).page
     page.locator("#trials-table").get_by_role("link", name="3", exact=True).click()
-    details = page.locator("#trial-3")
-    assert details.get_attribute("open") is not None
+    details = page.locator("#trial-3[open]")
+    details.wait_for()
     assert details.locator("svg.curve").is_visible()
     for text in ("Parameters: lr", "ASHA: passed the rung of epoch 1", "the loss is nan"):
         assert text in details.inner_text()
