@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
+from digit_search.checkpoints import LocalCheckpoints
 from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
@@ -85,7 +86,9 @@ def _train_fresh(settings: RunSettings, folder: RunFolder, digits: Digits, split
     started_at = time.monotonic()
     plan, checkpoints, retrain = final_device(settings, record), folder.confirming(record.trial, seed), settings.retrain
     trainer = final_trainer(settings, digits, split, plan, record.params, seed)
-    best, curve = train_to_the_end(trainer, checkpoints, load_checkpoint(checkpoints), (), retrain.max_epochs, retrain.patience)
+    best, curve = train_to_the_end(
+        trainer, checkpoints, load_checkpoint(LocalCheckpoints(checkpoints)), (), retrain.max_epochs, retrain.patience
+    )
     save_weights(trainer.model, folder.confirmed_weights(record.trial, seed))
     return Confirmation(
         trial=record.trial,

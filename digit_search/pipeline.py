@@ -20,7 +20,7 @@ from digit_search.intervals import accuracy_text, tied
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.ranking import best_epoch, ranked, select_best
-from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, keep_checkpoints, write_whole
+from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
 from digit_search.warm_start import load_warm_start
 
 Say = Callable[[str], None]
@@ -89,7 +89,7 @@ def _search_retrain_report(
         _train_the_best(settings, folder, digits, split, say)
         events.phase("report", at=time.time())
     interrupts.check()
-    keep_checkpoints(folder, (record.trial for record in load_history(folder.events).trials), ())
+    folder.keep_checkpoints((record.trial for record in load_history(folder.events).trials), ())
     write_report(folder)
     events.phase("done", at=time.time())
     write_report(folder)
@@ -112,10 +112,10 @@ def _train_the_best(settings: RunSettings, folder: RunFolder, digits: Digits, sp
     best = select_best(records, settings.search.rank_by)
     _tell_best(records, settings.search.rank_by, len(split.validation), say)
     if settings.retrain.confirm > 1:
-        keep_checkpoints(folder, (record.trial for record in records), ())
+        folder.keep_checkpoints((record.trial for record in records), ())
         _confirm(settings, folder, digits, split, say)
     else:
-        keep_checkpoints(folder, (record.trial for record in records), {best.trial})
+        folder.keep_checkpoints((record.trial for record in records), {best.trial})
         _retrain(settings, folder, digits, split, best, settings.retrain.max_epochs, say, resume=True)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from digit_search.checkpoints import LocalCheckpoints, trial_checkpoints
 from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
@@ -137,7 +138,7 @@ def train_to_the_end(
         state = checkpoint_state(trainer, metrics, best)
         # The report that this checkpoint is written before joins the curve right after.
         state["curve"] = [asdict(metrics) for metrics in (*curve, metrics)]
-        save_checkpoint(checkpoints, state["reports"], state)
+        save_checkpoint(LocalCheckpoints(checkpoints), state["reports"], state)
 
     if not should_stop(curve, patience):
         best = _fit_with_bar(trainer, max_epochs, patience, curve, best, save)
@@ -148,9 +149,9 @@ def train_to_the_end(
 
 def _usable_checkpoint(folder: RunFolder, record: TrialRecord, max_reports: int, patience: int) -> dict[str, Any] | None:
     """The state to go on from: an interrupted retraining's, else the trial's own if a retraining from its seed would come by it."""
-    state = load_checkpoint(folder.retraining)
+    state = load_checkpoint(LocalCheckpoints(folder.retraining))
     if state is None and record.device == "cpu" and not should_stop_within(record.epochs, patience):
-        state = load_checkpoint(folder.trial(record.trial))
+        state = load_checkpoint(trial_checkpoints(folder.trials_at, record.trial))
     return state if state is not None and state["reports"] <= max_reports else None
 
 

@@ -134,6 +134,11 @@ class RunFolder:
     def tune(self) -> Path:
         return self.path / "tune"
 
+    @property
+    def trials_at(self) -> str:
+        """Where the workers keep the trials' checkpoints: every node reaches it."""
+        return str(self.tune.resolve())
+
     def trial(self, trial: int) -> Path:
         """Where a trial keeps its checkpoints, its errors and its TensorBoard events."""
         return self.tune / trial_name(trial)
@@ -150,6 +155,12 @@ class RunFolder:
     def confirmed_weights(self, trial: int, seed: int) -> Path:
         """The weights of such a training, kept until one of them is chosen."""
         return self.retraining / f"{trial_name(trial)}_{seed}.pt"
+
+    def keep_checkpoints(self, trials: Iterable[int], kept: Container[int]) -> None:
+        """Of these trials, delete the checkpoints of all but `kept`; 100 MB each."""
+        for trial in trials:
+            if trial not in kept:
+                delete_checkpoints(self.trial(trial))
 
     def sweep(self) -> None:
         """Delete half-written files that killed processes left. Only who holds the lock may do this, and before any worker writes."""
@@ -198,13 +209,6 @@ def delete_checkpoints(folder: Path) -> None:
     for path in checkpoint_files(folder):
         path.unlink(missing_ok=True)
     delete_temporaries(folder)
-
-
-def keep_checkpoints(folder: RunFolder, trials: Iterable[int], kept: Container[int]) -> None:
-    """Of these trials, delete the checkpoints of all but `kept`; 100 MB each."""
-    for trial in trials:
-        if trial not in kept:
-            delete_checkpoints(folder.trial(trial))
 
 
 def delete_temporaries(folder: Path) -> None:

@@ -14,7 +14,7 @@ from digit_search.interrupts import Interrupts
 from digit_search.records import TrialRecord, TrialStatus
 from digit_search.report.build import write_tables
 from digit_search.report.ranking import ranked
-from digit_search.run_folder import RunFolder, keep_checkpoints
+from digit_search.run_folder import RunFolder
 from digit_search.search.board import job_metadata
 from digit_search.search.cluster import mps_here, plan_workers, running_ray, send_chatter_to
 from digit_search.search.run import SearchControl, deadline_of, run_search, with_new_ray
@@ -105,7 +105,7 @@ def after_trial_of(settings: RunSettings, folder: RunFolder) -> Callable[[int], 
         records = load_history(folder.events).trials
         kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
         kept |= {record.trial for record in ranked(records, settings.search.rank_by)[:1]}
-        keep_checkpoints(folder, (record.trial for record in records), kept)
+        folder.keep_checkpoints((record.trial for record in records), kept)
         last_at = time.monotonic()
 
     return after_trial

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "digit_search"
-FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history", "untrusted"}
+FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history", "untrusted", "checkpoints"}
 MAY_IMPORT = {
     "errors": set(),
     "intervals": set(),
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "setting_problems": set(),
     "config": {"errors", "records", "space", "setting_problems", "untrusted"},
     "run_folder": {"errors"},
+    "checkpoints": {"errors", "run_folder", "untrusted"},
     "history": {"errors", "records", "space", "untrusted"},
     "interrupts": set(),
     "environment": {"__version__", "errors", "records", "space", "config", "data", "untrusted"},

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from digit_search.checkpoints import LocalCheckpoints
 from digit_search.config import RunSettings, load_settings, to_toml, to_tree
 from digit_search.errors import ConfigError, DataError
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
@@ -249,8 +250,8 @@ def test_any_values_in_the_place_of_weights_or_a_checkpoint_are_refused(tmp_path
     (folder / "model.pt").write_bytes(small_file(state))
     assert refused(folder / "model.pt")
     if isinstance(state, dict):
-        save_checkpoint(folder, 0, state)
-        found = load_checkpoint(folder)
+        save_checkpoint(LocalCheckpoints(folder), 0, state)
+        found = load_checkpoint(LocalCheckpoints(folder))
         assert found is None or type(found["reports"]) is int
 
 

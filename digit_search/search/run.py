@@ -107,7 +107,7 @@ def trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan:
     """What every trial shares."""
     return TrialSetup(
         split=split,
-        trials=str(folder.tune.resolve()),
+        trials_at=folder.trials_at,
         max_epochs=settings.search.asha.max_epochs,
         reports_per_epoch=settings.search.reports_per_epoch,
         ema_half_life_epochs=settings.training.ema_half_life_epochs,

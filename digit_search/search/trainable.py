@@ -17,8 +17,8 @@ class TrialSetup:
     """All that every trial of a search shares, beside the digits; small, and sent to each worker."""
 
     split: RowSplit
-    trials: str
-    """The folder of the trials' folders; every node reaches it."""
+    trials_at: str
+    """Where the trials' checkpoints are kept (`RunFolder.trials_at`)."""
     max_epochs: int
     reports_per_epoch: int
     ema_half_life_epochs: float

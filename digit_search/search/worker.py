@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +14,9 @@ import ray
 import torch
 from ray import tune
 
+from digit_search.checkpoints import trial_checkpoints
 from digit_search.errors import StorageError, TrialError
 from digit_search.records import PARAM_NAMES, EpochMetrics, TrialParams
-from digit_search.run_folder import trial_name
 from digit_search.search.scheduler import STEP
 from digit_search.search.searcher import FAILED, UNSAVED
 from digit_search.search.study import Told
@@ -43,14 +42,14 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
     """
     torch.set_num_threads(setup.num_threads)
     _free_last_trial()
-    folder = Path(setup.trials) / trial_name(config["trial"])
+    checkpoints = trial_checkpoints(setup.trials_at, config["trial"])
     reporter = _Reporter(setup.told)
     try:
         plan = plan_device(assigned_device_type(setup.uses_mps), setup.precision)
         reporter.device = describe_device(plan.device)
         trainer = Trainer(_training_setup(table, setup, plan), trial_params(config), config["seed"])
         best = None
-        if (state := load_checkpoint(folder)) is not None:
+        if (state := load_checkpoint(checkpoints)) is not None:
             metrics, best = restore(trainer, state)
             reporter.report(metrics)
         fit(
@@ -58,15 +57,14 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
             max_epochs=setup.max_epochs,
             report=reporter.report,
             best=best,
-            save=lambda metrics, best: save_checkpoint(folder, setup.told.step(metrics), checkpoint_state(trainer, metrics, best)),
+            save=lambda metrics, best: save_checkpoint(checkpoints, setup.told.step(metrics), checkpoint_state(trainer, metrics, best)),
         )
     except StorageError as error:
         tune.report({UNSAVED: str(error)})
     except Exception as error:  # noqa: BLE001
         # The edge of a trial: its traceback goes to the trial's log, one line to the table.
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "error.log").write_text(traceback.format_exc())
+        with contextlib.suppress(OSError, StorageError):
+            checkpoints.write_error(traceback.format_exc())
         tune.report({FAILED: one_line(error)})
 
 

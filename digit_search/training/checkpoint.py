@@ -1,17 +1,15 @@
-"""Where a training stands, on disk: two files in turn, each with a checksum, so that one cut short never costs more than one report."""
+"""Where a training stands, as it is kept: tensors and a checksum, so that one cut short is told from a whole one."""
 
 import logging
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from digit_search.errors import DataError, StorageError
-from digit_search.run_folder import checkpoint_files, delete_temporaries, whole_file
+from digit_search.checkpoints import Checkpoints
+from digit_search.errors import DataError
 from digit_search.training.tensor_file import MAX_TENSOR_BYTES, load_tensors
-from digit_search.untrusted import read_bounded
 
 logger = logging.getLogger(__name__)
 
@@ -38,24 +36,18 @@ class _ChecksumWriter:
         return _TRAILER + self._checksum.to_bytes(4, "big")
 
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    """Write the state after `step` reports over the older of the folder's two checkpoints.
+def save_checkpoint(checkpoints: Checkpoints, step: int, state: Mapping[str, Any]) -> None:
+    """Write the state after `step` reports in the place of an older one.
 
     Args:
-        folder: of the trial; made if needed.
+        checkpoints: of the training.
         step: reports so far.
         state: tensors and plain values only, so that nothing but them is ever unpickled.
 
     Raises:
         StorageError: if the disk does not take it; the checkpoints before are untouched then.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # A worker that was killed as it wrote one left 100 MB.
-        delete_temporaries(folder)
-    except OSError as error:
-        raise StorageError.of(folder, error) from error
-    with whole_file(checkpoint_files(folder)[step % 2]) as file:
+    with checkpoints.opened(step) as file:
         writer = _ChecksumWriter(file)
         save_tensors(state, writer)
         file.write(writer.trailer())
@@ -71,19 +63,22 @@ def save_tensors(state: Mapping[str, Any], file: BinaryIO | _ChecksumWriter) -> 
         raise
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest whole state of the folder by its `reports`, or None. A file that was cut short or changed is passed over, and said so."""
-    found = [state for path in checkpoint_files(folder) if (state := _read(path)) is not None]
+def load_checkpoint(checkpoints: Checkpoints) -> dict[str, Any] | None:
+    """The newest whole state by its `reports`, or None. One that was cut short or changed is passed over, and said so.
+
+    Raises:
+        StorageError: if one cannot be read.
+    """
+    found: list[dict[str, Any]] = []
+    for path, content in checkpoints.contents(MAX_TENSOR_BYTES):
+        state = _state_of(path, content)
+        found += [state] if state is not None else []
+        if found and checkpoints.newest_first:
+            break
     return max(found, key=lambda state: state["reports"], default=None)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = read_bounded(path, MAX_TENSOR_BYTES)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror}. Mend the disk or its permissions.") from error
+def _state_of(path: str, content: bytes) -> dict[str, Any] | None:
     state, trailer = memoryview(content)[:-_TRAILER_BYTES], content[-_TRAILER_BYTES:]
     if trailer != _TRAILER + zlib.crc32(state).to_bytes(4, "big"):
         logger.warning("%s: its checksum does not fit; the checkpoint before it is used", path)

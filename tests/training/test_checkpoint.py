@@ -7,20 +7,21 @@ import pickle
 import pytest
 import torch
 
+from digit_search.checkpoints import LocalCheckpoints
 from digit_search.errors import StorageError
 from digit_search.run_folder import checkpoint_files, delete_checkpoints
 from digit_search.training.checkpoint import _ChecksumWriter, load_checkpoint, save_checkpoint
 
 
 def save(folder, step):
-    save_checkpoint(folder, step, {"reports": step, "weights": torch.full((50,), float(step))})
+    save_checkpoint(LocalCheckpoints(folder), step, {"reports": step, "weights": torch.full((50,), float(step))})
 
 
 def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
-    assert load_checkpoint(tmp_path / "trial") is None
+    assert load_checkpoint(LocalCheckpoints(tmp_path / "trial")) is None
     for step in (1, 2, 3):
         save(tmp_path / "trial", step)
-    assert load_checkpoint(tmp_path / "trial")["reports"] == 3
+    assert load_checkpoint(LocalCheckpoints(tmp_path / "trial"))["reports"] == 3
     assert len(list((tmp_path / "trial").iterdir())) == 2
 
 
@@ -32,7 +33,7 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(tmp_path, damage, caplo
         save(tmp_path, step)
     newest = checkpoint_files(tmp_path)[0]
     newest.write_bytes(damage(newest.read_bytes()))
-    assert load_checkpoint(tmp_path)["reports"] == 1
+    assert load_checkpoint(LocalCheckpoints(tmp_path))["reports"] == 1
     assert "checksum does not fit" in caplog.text
 
 
@@ -42,7 +43,7 @@ def test_a_pickle_in_its_place_is_never_run(tmp_path):
             return (pytest.fail, ("unpickled",))
 
     checkpoint_files(tmp_path)[0].write_bytes(pickle.dumps(Evil()))
-    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(LocalCheckpoints(tmp_path)) is None
 
 
 @pytest.mark.parametrize("num_bytes", [0, 300, 5000, 100_000])
@@ -59,8 +60,8 @@ def test_a_full_disk_says_so_and_keeps_the_checkpoints_before(tmp_path, monkeypa
 
     monkeypatch.setattr(_ChecksumWriter, "write", write)
     with pytest.raises(StorageError, match="No space left on device"):
-        save_checkpoint(tmp_path, 3, {"reports": 3, "weights": torch.zeros(50_000), "more": torch.zeros(50_000)})
-    assert load_checkpoint(tmp_path)["reports"] == 2
+        save_checkpoint(LocalCheckpoints(tmp_path), 3, {"reports": 3, "weights": torch.zeros(50_000), "more": torch.zeros(50_000)})
+    assert load_checkpoint(LocalCheckpoints(tmp_path))["reports"] == 2
     assert len(list(tmp_path.iterdir())) == 2
 
 
