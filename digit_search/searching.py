@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import ray
-
 from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
@@ -16,9 +14,10 @@ from digit_search.report.build import write_tables
 from digit_search.report.ranking import ranked
 from digit_search.run_folder import RunFolder
 from digit_search.search.board import job_metadata
-from digit_search.search.cluster import mps_here, plan_workers, running_ray, send_chatter_to
+from digit_search.search.cluster import node_resources, running_ray, send_chatter_to
 from digit_search.search.run import SearchControl, deadline_of, run_search, with_new_ray
 from digit_search.search.scheduler import expected_epochs, rung_steps
+from digit_search.search.worker_plan import mps_here, plan_workers
 
 Say = Callable[[str], None]
 TABLES_EVERY_SECONDS = 5.0
@@ -55,11 +54,11 @@ def _search_on_ray(
         say(f"Ray: joining the cluster at {settings.ray.address}")
     with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
         interrupts.check()
-        resources = ray.cluster_resources()
-        plan = plan_workers(settings.resources, resources, has_mps=mps_here())
+        nodes = node_resources()
+        plan = plan_workers(settings.resources, nodes, has_mps=mps_here())
         if dashboard:
             say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
-        say(f"workers: {plan.describe(resources)}")
+        say(f"workers: {plan.describe(nodes)}")
         _announce(settings, say)
         with interrupts.deferred():
             run_search(settings, folder, digits.train, split, plan, control, after_trial_of(settings, folder))

@@ -1,13 +1,11 @@
-"""Ray's life around a search: started or joined, planned for, and stopped again."""
+"""Ray's life around a search: started or joined, and stopped again."""
 
 import logging
 import os
-import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,7 +17,7 @@ from ray._private import ray_constants
 from ray.exceptions import RayError
 from ray.job_config import JobConfig
 
-from digit_search.config import RaySettings, ResourceSettings
+from digit_search.config import RaySettings
 from digit_search.environment import check_dashboard_host
 from digit_search.errors import RayLostError, ResourceError
 from digit_search.search.guardian import all_started, guarded_ray
@@ -28,68 +26,9 @@ LOOPBACK = "127.0.0.1"
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerPlan:
-    """How many trials run at a time, and what each is given."""
-
-    workers: int
-    cpus_per_trial: int
-    gpus_per_trial: float
-    uses_mps: bool = False
-    """On a Mac whose Ray does not count the Apple GPU as a resource, one trial at a time uses it all the same."""
-
-    def describe(self, resources: Mapping[str, float]) -> str:
-        """One line for the user, e.g. `4 GPUs, 16 trials at a time, 1 CPU and 0.25 GPU each`."""
-        gpus = resources.get("GPU", 0)
-        have = f"{gpus:g} GPU{'s' if gpus != 1 else ''}" if self.gpus_per_trial else "Apple GPU" if self.uses_mps else "no GPU used"
-        each = f"{self.cpus_per_trial} CPU{'s' if self.cpus_per_trial > 1 else ''}"
-        each += f" and {self.gpus_per_trial:g} GPU" if self.gpus_per_trial else ""
-        return f"{resources.get('CPU', 0):g} CPUs, {have}: {self.workers} trial{'s' if self.workers > 1 else ''} at a time, {each} each"
-
-
-def plan_workers(settings: ResourceSettings, resources: Mapping[str, float], *, has_mps: bool = False) -> WorkerPlan:
-    """Decide how the trials share what the cluster has.
-
-    Args:
-        settings: what was asked for.
-        resources: Ray's totals, e.g. {"CPU": 8, "GPU": 1}.
-        has_mps: this machine's torch can use an Apple GPU.
-
-    Raises:
-        ResourceError: if not even one trial can ever fit.
-    """
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    share = settings.gpus_per_trial
-    if share == "auto":
-        share = 1.0 if gpus >= 1 else 0.0
-    fit = int(cpus // settings.cpus_per_trial)
-    if share > 0:
-        # A share below 1 packs whole trials on each GPU; a trial never spans two GPUs for its fraction.
-        fit = min(fit, int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share))
-    if fit < 1:
-        raise ResourceError(
-            f"one trial needs {settings.cpus_per_trial} CPUs and {share:g} GPUs, but Ray has {cpus:g} CPUs and {gpus:g} GPUs; "
-            "ask for less with --cpus-per-trial and --gpus-per-trial"
-        )
-    uses_mps = has_mps and gpus == 0 and settings.gpus_per_trial != 0
-    workers = fit if settings.workers == "auto" else settings.workers
-    if workers > fit:
-        raise ResourceError(
-            f"--workers {workers}: expected at most {fit}, as many trials as {cpus:g} CPUs and {gpus:g} GPUs hold at "
-            f"{settings.cpus_per_trial} CPUs and {share:g} GPUs each"
-        )
-    if uses_mps and settings.workers == "auto":
-        workers = 1
-    return WorkerPlan(workers, settings.cpus_per_trial, float(share), uses_mps)
-
-
-def mps_here() -> bool:
-    """Whether this machine's torch can use an Apple GPU; torch is imported only where there may be one."""
-    if platform.system() != "Darwin":
-        return False
-    import torch
-
-    return torch.backends.mps.is_available()
+def node_resources() -> list[dict[str, float]]:
+    """What Ray counts on each node that is there now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def send_chatter_to(log: Path) -> None:

@@ -21,7 +21,6 @@ from digit_search.errors import RayLostError, SearchError, StorageError
 from digit_search.history import EventLog, RunHistory, load_history
 from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder, trial_name
-from digit_search.search.cluster import WorkerPlan
 from digit_search.search.live import LiveSearch, show_live
 from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.scheduler import make_scheduler
@@ -30,6 +29,7 @@ from digit_search.search.study import Told, add_finished, describe_study, open_s
 from digit_search.search.tensorboard import tensorboard_logger
 from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
 from digit_search.search.watch import EndSearch, Watch, own_ray_processes
+from digit_search.search.worker_plan import WorkerPlan
 
 TUNE_ENVIRONMENT = {
     # The new output prints tables whatever the verbosity; the old one is silent at verbosity 0.

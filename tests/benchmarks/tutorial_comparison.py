@@ -30,7 +30,8 @@ from digit_search.history import EventLog, RunHistory, load_history
 from digit_search.records import CORE_PARAM_NAMES, TrialParams, TrialRecord
 from digit_search.report.build import write_tables
 from digit_search.run_folder import RunFolder, delete_checkpoints
-from digit_search.search.cluster import WorkerPlan, running_ray, send_chatter_to
+from digit_search.search.cluster import running_ray, send_chatter_to
+from digit_search.search.worker_plan import WorkerPlan
 
 
 @dataclass(frozen=True, slots=True)
