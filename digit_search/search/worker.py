@@ -22,7 +22,7 @@ from digit_search.search.searcher import FAILED, UNSAVED
 from digit_search.search.study import Told
 from digit_search.search.trainable import TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
-from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
+from digit_search.training.device import DevicePlan, choose_device_type, describe_device, is_out_of_gpu_memory, plan_device, visible_gpus
 from digit_search.training.loop import Trainer, TrainingSetup, checkpoint_state, fit, make_setup, restore
 
 
@@ -42,6 +42,14 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
     """
     torch.set_num_threads(setup.num_threads)
     _free_last_trial()
+    if problem := _train(config, table, setup):
+        # This call may not return before the worker gets its next trial, so that nothing of this one may be held here.
+        _free_last_trial()
+        tune.report(problem)
+
+
+def _train(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> dict[str, str]:
+    """Train the trial to its end; return what went wrong as a report to Tune, empty where nothing did."""
     checkpoints = trial_checkpoints(setup.trials_at, config["trial"])
     reporter = _Reporter(setup.told)
     try:
@@ -60,12 +68,13 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
             save=lambda metrics, best: save_checkpoint(checkpoints, setup.told.step(metrics), checkpoint_state(trainer, metrics, best)),
         )
     except StorageError as error:
-        tune.report({UNSAVED: str(error)})
+        return {UNSAVED: str(error)}
     except Exception as error:  # noqa: BLE001
         # The edge of a trial: its traceback goes to the trial's log, one line to the table.
         with contextlib.suppress(OSError, StorageError):
             checkpoints.write_error(traceback.format_exc())
-        tune.report({FAILED: one_line(error)})
+        return {FAILED: one_line(error)}
+    return {}
 
 
 def trial_params(config: Mapping[str, Any]) -> TrialParams:
@@ -78,8 +87,10 @@ def _free_last_trial() -> None:
 
     Its model and its optimizer refer to each other, so only the collector frees them; and because each trial runs in a thread of its own,
     the C library keeps their memory where the next trial does not look for it. A worker would grow by 400 MB within five trials.
+    What torch keeps of a GPU's memory for later is given back too, as others may share that GPU.
     """
     gc.collect()
+    torch.cuda.empty_cache()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "malloc_trim"):
@@ -121,6 +132,6 @@ class _Reporter:
 def one_line(error: BaseException) -> str:
     """An error as one line of a table, with advice where the device ran out of memory."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_gpu_memory(error):
         text = f"out of GPU memory; run fewer trials a GPU (--gpus-per-trial) or smaller batches ({text})"
     return text if isinstance(error, TrialError) else f"{type(error).__name__}: {text}"

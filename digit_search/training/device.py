@@ -43,12 +43,13 @@ def visible_gpus() -> tuple[bool, bool]:
 def plan_device(device_type: str, precision: str = "auto") -> DevicePlan:
     """Decide precision and memory layout for `cuda`, `mps` or `cpu`.
 
-    `auto` is bfloat16 where CUDA supports it, else float16; float32 on MPS, and on the CPU, where results then do not depend on the
-    processor's bfloat16 units.
+    `auto` is bfloat16 where a CUDA card computes in it, else float16; float32 on MPS, and on the CPU, where results then do not
+    depend on the processor's bfloat16 units.
     """
     dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
     if precision == "auto" and device_type == "cuda":
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        # Emulated bfloat16, on cards before Ampere, is slower than float32; torch (2.14) counts it as supported unless asked not to.
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return DevicePlan(
         device=torch.device(device_type),
         autocast_dtype=dtype if device_type != "mps" else None,
@@ -61,3 +62,8 @@ def plan_device(device_type: str, precision: str = "auto") -> DevicePlan:
 def describe_device(device: torch.device) -> str:
     """A name for tables: `cpu`, `mps`, or CUDA's own name of the card."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def is_out_of_gpu_memory(error: BaseException) -> bool:
+    """Whether a device ran out of memory. MPS, and CUDA outside of torch's allocator, say so in a RuntimeError's words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())

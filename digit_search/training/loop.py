@@ -19,7 +19,7 @@ from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, TrialParams
 from digit_search.training.averaging import WeightAverage
 from digit_search.training.batches import DeviceDigits, evaluation_batches, num_batches, place_digits, training_batches
-from digit_search.training.device import DevicePlan
+from digit_search.training.device import DevicePlan, is_out_of_gpu_memory
 from digit_search.training.model import build_resnet18
 from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters
 
@@ -185,7 +185,9 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
+        # A trial may go on on another kind of card, in another precision: one that scaled no loss has left no scale.
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
 
@@ -316,7 +318,7 @@ def restore(trainer: Trainer, state: Mapping[str, Any]) -> tuple[EpochMetrics, B
         weights = state["best"]["weights"]
         best = BestEpoch(EpochMetrics(**state["best"]["metrics"]), trainer.final_weights() if weights is None else weights)
         return EpochMetrics(**state["metrics"]), best
-    except torch.OutOfMemoryError:
-        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if is_out_of_gpu_memory(error):
+            raise
         raise TrialError(f"the checkpoint does not belong to this training ({type(error).__name__}: {str(error)[:200]})") from error

@@ -1,10 +1,12 @@
 """The device is what Ray assigned; the plan is what that device gains from."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from digit_search.training import device
-from digit_search.training.device import choose_device_type, plan_device
+from digit_search.training.device import choose_device_type, is_out_of_gpu_memory, plan_device
 
 
 @pytest.mark.parametrize(
@@ -22,12 +24,30 @@ def test_the_device_is_what_was_assigned_not_what_is_visible(assigned, has_cuda,
     assert choose_device_type(assigned, has_cuda=has_cuda, has_mps=has_mps) == expected
 
 
-def test_cuda_computes_in_bfloat16_where_it_can_and_scales_float16_where_not(monkeypatch):
-    monkeypatch.setattr(device.torch.cuda, "is_bf16_supported", lambda: True)
-    modern = plan_device("cuda")
-    assert (modern.autocast_dtype, modern.scales_loss, modern.pinned, modern.channels_last) == (torch.bfloat16, False, True, True)
-    monkeypatch.setattr(device.torch.cuda, "is_bf16_supported", lambda: False)
-    assert (plan_device("cuda").autocast_dtype, plan_device("cuda").scales_loss) == (torch.float16, True)
+@pytest.mark.parametrize(
+    ("capability", "dtype", "scales_loss"),
+    [
+        (6, torch.float16, True),
+        (7, torch.float16, True),
+        (8, torch.bfloat16, False),
+        (9, torch.bfloat16, False),
+        (12, torch.bfloat16, False),
+    ],
+)
+def test_cuda_computes_in_bfloat16_where_the_card_does_and_scales_float16_where_not(monkeypatch, capability, dtype, scales_loss):
+    # torch's own decision, on cards that it believes to see: a Turing card (7) would emulate bfloat16.
+    monkeypatch.setattr(device.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device.torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(device.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(major=capability))
+    monkeypatch.setattr(device.torch.cuda, "_check_bf16_tensor_supported", lambda index: True)
+    plan = plan_device("cuda")
+    assert (plan.autocast_dtype, plan.scales_loss) == (dtype, scales_loss)
+    assert (plan.pinned, plan.channels_last, plan.fused_adam) == (True, True, True)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", None), ("float16", torch.float16), ("bfloat16", torch.bfloat16)])
+def test_a_named_precision_is_kept_on_cuda(precision, dtype):
+    assert plan_device("cuda", precision).autocast_dtype is dtype
 
 
 def test_the_cpu_and_mps_compute_in_float32():
@@ -39,3 +59,17 @@ def test_the_cpu_and_mps_compute_in_float32():
 def test_a_named_precision_is_kept_on_the_cpu_and_ignored_on_mps():
     assert plan_device("cpu", "bfloat16").autocast_dtype is torch.bfloat16
     assert plan_device("mps", "bfloat16").autocast_dtype is None
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, max allowed: 9.07 GB)"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("shapes differ"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_a_device_that_ran_out_of_memory_is_known_by_type_or_words(error, expected):
+    assert is_out_of_gpu_memory(error) is expected

@@ -13,7 +13,7 @@ from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, TrialParams
 from digit_search.training.batches import place_digits, training_batches
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, TrainingSetup, evaluate, fit
+from digit_search.training.loop import BestEpoch, Trainer, TrainingSetup, checkpoint_state, evaluate, fit, restore
 from digit_search.training.model import build_resnet18
 
 PARAMS = TrialParams(lr=0.001, gamma=0.5, step_size=1, batch_size=32)
@@ -179,3 +179,24 @@ def test_a_split_goes_into_a_setup_without_copying_the_digits(tmp_path):
     placed = make_setup(table, RowSplit(np.arange(16), np.arange(16, 20)), plan_device("cpu"))
     assert placed.digits.images.data_ptr() == table["pixels"].chunk(0).flatten().buffers()[1].address
     assert (len(placed.training_rows), len(placed.validation_rows)) == (16, 4)
+
+
+@pytest.mark.parametrize(("before", "after"), [("float32", "float16"), ("float16", "float32"), ("float16", "float16")])
+def test_a_checkpoint_goes_on_on_a_device_of_another_precision(setup, before, after):
+    first, _ = train(replace(setup, plan=plan_device("cpu", before)), 1)
+    best = BestEpoch(EpochMetrics(1, 0.5, 0.8, 0.5, 0.8, 0.001, 96, 1.0), first.final_weights())
+    second = Trainer(replace(setup, plan=plan_device("cpu", after)), PARAMS, 1)
+    metrics, restored = restore(second, checkpoint_state(first, best.metrics, best))
+    assert (metrics, second.epoch) == (best.metrics, 1)
+    assert all(torch.equal(value, restored.weights[name]) for name, value in best.weights.items())
+    assert second.advance().epoch == 2
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory")])
+def test_a_checkpoint_that_finds_no_memory_is_not_taken_for_another_trainings(setup, monkeypatch, error):
+    def load(self, state):
+        raise error
+
+    monkeypatch.setattr(Trainer, "load_state_dict", load)
+    with pytest.raises(type(error), match="out of memory"):
+        restore(Trainer(setup, PARAMS, 1), {"trainer": {}})
