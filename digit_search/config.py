@@ -22,6 +22,8 @@ from digit_search.untrusted import read_bounded
 MAX_CONFIG_BYTES = 1 << 18
 MAX_DEPTH = 12
 MAX_DOTS_A_LINE = 200
+SMALLEST_SHARE = 0.0001
+"""Of a GPU: Ray (2.60) counts in ten-thousandths and refuses less."""
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
@@ -207,10 +209,14 @@ class RunSettings(Settings):
     ray: RaySettings = Field(default_factory=RaySettings)
 
     @model_validator(mode="after")
-    def _compiled_only_where_it_pays(self) -> "RunSettings":
+    def _shares_of_gpus_can_be_given(self) -> "RunSettings":
         gpus = self.resources.gpus_per_trial
         if gpus != "auto" and gpus > 1 and gpus != int(gpus):
             raise ValueError(f"resources.gpus_per_trial: above 1 only whole GPUs can be given, found {gpus:g}")
+        if gpus != "auto" and 0 < gpus < SMALLEST_SHARE:
+            raise ValueError(
+                f"resources.gpus_per_trial: expected 0 or at least {SMALLEST_SHARE}, which is as fine as Ray counts, found {gpus:g}"
+            )
         return self
 
 

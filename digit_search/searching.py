@@ -17,7 +17,7 @@ from digit_search.search.board import job_metadata
 from digit_search.search.cluster import node_resources, running_ray, send_chatter_to
 from digit_search.search.run import SearchControl, deadline_of, run_search, with_new_ray
 from digit_search.search.scheduler import expected_epochs, rung_steps
-from digit_search.search.worker_plan import mps_here, plan_workers
+from digit_search.search.worker_plan import check_gpus, mps_here, plan_workers
 
 Say = Callable[[str], None]
 TABLES_EVERY_SECONDS = 5.0
@@ -59,6 +59,7 @@ def _search_on_ray(
         if dashboard:
             say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
         say(f"workers: {plan.describe(nodes)}")
+        check_gpus(plan, is_own_ray=not settings.ray.address, say=say)
         _announce(settings, say)
         with interrupts.deferred():
             run_search(settings, folder, digits.train, split, plan, control, after_trial_of(settings, folder))

@@ -82,6 +82,7 @@ def test_all_problems_are_told_at_once_each_with_its_key():
         ("search.time_budget=soon", "expected a duration such as 90s, 30m or 1h30m, found 'soon'"),
         ("resources.workers=many", "resources.workers: expected a number"),
         ("resources.gpus_per_trial=1.5", "only whole GPUs"),
+        ("resources.gpus_per_trial=0.00001", "expected 0 or at least 0.0001, which is as fine as Ray counts, found 1e-05"),
         ("data.validation_fraction=1.0", "data.validation_fraction"),
         ("search=3", "search: expected a table, found 3"),
         ("seed=nan", "seed"),

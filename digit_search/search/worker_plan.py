@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from digit_search.config import ResourceSettings
@@ -92,3 +92,27 @@ def mps_here() -> bool:
     import torch
 
     return torch.backends.mps.is_available()
+
+
+def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]) -> None:
+    """See before the first trial that torch can use the GPUs that the trials will be given, as far as this machine can tell.
+
+    Raises:
+        ResourceError: if an Apple GPU lacks operators that the training needs.
+    """
+    if not plan.gpus_per_trial and not plan.uses_mps:
+        return
+    if not is_own_ray and not mps_here():
+        # The nodes of a cluster may have what this machine has not.
+        return
+    from digit_search.training.device import plan_device, visible_gpus
+    from digit_search.training.rehearsal import check_operators
+
+    has_cuda, has_mps = visible_gpus()
+    if has_mps and not has_cuda:
+        check_operators(plan_device("mps"))
+    if not has_cuda and not has_mps:
+        say(
+            "NOTE: Ray counts a GPU here that this torch cannot use, so the trials compute on the CPU. Install a torch that fits the card and "
+            "its driver (doctor tells), or give the trials all cores with --gpus-per-trial 0"
+        )

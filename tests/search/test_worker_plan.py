@@ -4,7 +4,9 @@ import pytest
 
 from digit_search.config import ResourceSettings
 from digit_search.errors import ResourceError
-from digit_search.search.worker_plan import WorkerPlan, plan_workers
+from digit_search.search import worker_plan
+from digit_search.search.worker_plan import WorkerPlan, check_gpus, plan_workers
+from digit_search.training import device, rehearsal
 
 
 @pytest.mark.parametrize(
@@ -90,3 +92,46 @@ def test_an_apple_gpu_is_left_alone_where_none_is_wanted_or_it_is_one_node_of_se
 )
 def test_the_plan_is_one_readable_line(plan, nodes, line):
     assert plan.describe(nodes) == line
+
+
+GPU_PLAN = WorkerPlan(1, 1, 1.0)
+
+
+@pytest.fixture
+def torch_sees(monkeypatch):
+    """Let torch see CUDA or MPS, and refuse what MPS would refuse."""
+
+    def lacks(plan):
+        raise ResourceError(f"{plan.device.type} lacks aten::x")
+
+    def sees(*, has_cuda, has_mps):
+        monkeypatch.setattr(device, "visible_gpus", lambda: (has_cuda, has_mps))
+        monkeypatch.setattr(worker_plan, "mps_here", lambda: has_mps)
+        monkeypatch.setattr(rehearsal, "check_operators", lacks)
+
+    return sees
+
+
+@pytest.mark.parametrize("plan", [GPU_PLAN, WorkerPlan(1, 1, 0.0, uses_mps=True)])
+@pytest.mark.parametrize("is_own_ray", [True, False])
+def test_operators_that_mps_lacks_are_named_before_the_search(torch_sees, plan, is_own_ray):
+    torch_sees(has_cuda=False, has_mps=True)
+    with pytest.raises(ResourceError, match="mps lacks aten::x"):
+        check_gpus(plan, is_own_ray=is_own_ray, say=pytest.fail)
+
+
+def test_trials_on_the_cpu_and_on_cuda_need_no_such_check(torch_sees):
+    torch_sees(has_cuda=False, has_mps=True)
+    check_gpus(WorkerPlan(8, 1, 0.0), is_own_ray=True, say=pytest.fail)
+    torch_sees(has_cuda=True, has_mps=False)
+    check_gpus(GPU_PLAN, is_own_ray=True, say=pytest.fail)
+
+
+def test_a_gpu_that_ray_counts_and_torch_cannot_use_is_told(torch_sees):
+    torch_sees(has_cuda=False, has_mps=False)
+    said = []
+    check_gpus(GPU_PLAN, is_own_ray=True, say=said.append)
+    assert len(said) == 1
+    assert "this torch cannot use, so the trials compute on the CPU" in said[0]
+    # The nodes of a cluster are other machines.
+    check_gpus(GPU_PLAN, is_own_ray=False, say=pytest.fail)
