@@ -1,14 +1,19 @@
 """The command line: arguments in, exit code out. `--help` answers before anything heavy is imported."""
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from digit_search.errors import DigitSearchError, UserError
+
+if TYPE_CHECKING:
+    from digit_search.run_folder import RunFolder
 
 EPILOG = """\
 exit codes: 0 done; 1 the run failed; 2 a mistake in what was asked for; 130 interrupted
@@ -60,7 +65,9 @@ def _search_options(parser: argparse.ArgumentParser) -> None:
 
 def _results_option(parser: argparse.ArgumentParser, default: object = argparse.SUPPRESS) -> None:
     # Suppressed, a command's default leaves alone what was given before the command.
-    parser.add_argument("--results", type=Path, default=default, metavar="DIR", help="where runs are kept (default: results)")
+    parser.add_argument(
+        "--results", default=default, metavar="DIR", help="where runs are kept: a folder, or s3://... or gs://... (default: results)"
+    )
 
 
 def _positive(text: str) -> int:
@@ -92,22 +99,26 @@ def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
 def _search(arguments: argparse.Namespace) -> None:
     from digit_search.config import load_settings
     from digit_search.pipeline import run
+    from digit_search.remote import place_of
 
-    run(load_settings(arguments.config, arguments.assignments, search_flags(arguments)), arguments.name, arguments.results, say)
+    settings = load_settings(arguments.config, arguments.assignments, search_flags(arguments))
+    run(settings, arguments.name, place_of(arguments.results), say)
 
 
 def _resume(arguments: argparse.Namespace) -> None:
     from digit_search.pipeline import resume
-    from digit_search.run_folder import open_run_folder
+    from digit_search.remote import place_of
+    from digit_search.runs import find
 
-    resume(open_run_folder(arguments.run, arguments.results), say, force=arguments.force)
+    resume(find(arguments.run, place_of(arguments.results)), say, force=arguments.force)
 
 
 def _retrain(arguments: argparse.Namespace) -> None:
     from digit_search.pipeline import retrain_run
-    from digit_search.run_folder import open_run_folder
+    from digit_search.remote import place_of
+    from digit_search.runs import find
 
-    retrain_run(open_run_folder(arguments.run, arguments.results), arguments.trial, arguments.retrain_max_epochs, say)
+    retrain_run(find(arguments.run, place_of(arguments.results)), arguments.trial, arguments.retrain_max_epochs, say)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -117,26 +128,45 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    from digit_search.remote import place_of
+    from digit_search.runs import reading
+
+    results = place_of(arguments.results)
+    with contextlib.ExitStack() as opened:
+        folders = [opened.enter_context(reading(run, results)) for run in arguments.runs]
+        if arguments.out and (arguments.json or len(folders) == 1):
+            raise UserError(f"--out {arguments.out}: for the comparison of several runs; a run's own report lies in its folder")
+        told = _report_on(folders, arguments)
+    # Only now is it where it says: a store takes a file when it is whole.
+    say(told)
+
+
+def _report_on(folders: Sequence["RunFolder"], arguments: argparse.Namespace) -> str:
+    """Write, or return, what was asked for of the runs; return what to tell."""
     from digit_search.errors import RunFolderError
     from digit_search.history import read_events
-    from digit_search.report.build import comparison_path, summary_tree, write_comparison, write_report
-    from digit_search.run_folder import open_run_folder
+    from digit_search.remote import place_of
+    from digit_search.report.build import comparison_name, summary_tree, write_comparison, write_report
+    from digit_search.runs import shown_in, split_file, writing
 
-    folders = [open_run_folder(run, arguments.results) for run in arguments.runs]
-    if arguments.out and (arguments.json or len(folders) == 1):
-        raise UserError(f"--out {arguments.out}: for the comparison of several runs; a run's own report lies in its folder")
     for folder in folders:
         if not any(True for _ in read_events(folder.events)):
-            raise RunFolderError(f"{folder.events}: expected the run's events, found none; its tables and its report are left as they are")
+            raise RunFolderError(
+                f"{folder.shown(folder.events)}: expected the run's events, found none; its tables and its report are left as they are"
+            )
     if arguments.json:
-        say(json.dumps(summary_tree(folders), indent=2))
-    elif len(folders) == 1:
+        return json.dumps(summary_tree(folders), indent=2)
+    if len(folders) == 1:
         write_report(folders[0])
-        say(f"report: {folders[0].report_html}")
+        return f"report: {folders[0].shown(folders[0].report_html)}"
+    if arguments.out:
+        place, name = split_file(place_of(arguments.out))
     else:
-        page = (arguments.out or comparison_path(folders, arguments.results)).with_suffix(".html")
+        place, name = place_of(arguments.results), comparison_name(folders)
+    with writing(place) as written:
+        page = (written / name).with_suffix(".html")
         table = write_comparison(folders, page)
-        say(f"comparison: {page}, {table}")
+    return f"comparison: {shown_in(place, page.name)}, {shown_in(place, table.name)}"
 
 
 def say(text: str) -> None:
@@ -156,7 +186,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _search_options(parser)
-    _results_option(parser, Path("results"))
+    _results_option(parser, "results")
     parser.set_defaults(act=_search)
     commands = parser.add_subparsers(title="commands (without one: the whole job)", metavar="COMMAND")
 
@@ -188,7 +218,7 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder; several are compared, their reports left alone")
     report.add_argument("--json", action="store_true", help="print the summary as JSON instead, and write nothing")
     report.add_argument(
-        "--out", type=Path, metavar="FILE", help="page of a comparison, its CSV beside it (default: comparison-RUN-RUN.html in --results)"
+        "--out", metavar="FILE", help="page of a comparison, its CSV beside it (default: comparison-RUN-RUN.html in --results)"
     )
     _results_option(report)
     return parser

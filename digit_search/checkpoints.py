@@ -1,12 +1,15 @@
 """Where a training's checkpoints lie, as bytes: what is in them is `training/checkpoint.py`'s business."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from digit_search.errors import StorageError
+from digit_search.remote import Remote, is_uri
 from digit_search.run_folder import checkpoint_files, delete_temporaries, trial_name, whole_file
 from digit_search.untrusted import read_bounded
 
@@ -65,6 +68,43 @@ class LocalCheckpoints:
         (self.folder / "error.log").write_text(text)
 
 
-def trial_checkpoints(trials: str, trial: int) -> Checkpoints:
-    """The checkpoints of a trial, wherever this process runs; `trials` is `RunFolder.trials_at`."""
-    return LocalCheckpoints(Path(trials) / trial_name(trial))
+REMOTE_CHECKPOINT = re.compile(r"checkpoint_(\d{1,9})\.pt")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCheckpoints:
+    """Objects named by their step, so that a listing tells the newest. An object appears whole; a lost worker leaves the ones before."""
+
+    remote: Remote
+    newest_first = True
+
+    @contextmanager
+    def opened(self, step: int) -> Iterator[BinaryIO]:
+        # In memory, because a write that is broken off half-way would still become an object, and so that it can be tried again.
+        content = io.BytesIO()
+        yield content
+        self.remote.put(f"checkpoint_{step}.pt", content.getbuffer())
+        steps = self._steps()
+        earlier = max((other for other in steps if other < step), default=None)
+        for other, name in steps.items():
+            # One of a later step could not be read, or this training would have gone on from it.
+            if other not in (step, earlier):
+                self.remote.delete(name)
+
+    def contents(self, max_bytes: int) -> Iterator[tuple[str, bytes]]:
+        for _, name in sorted(self._steps().items(), reverse=True):
+            if (content := self.remote.get(name, max_bytes)) is not None:
+                yield self.remote.uri_of(name), content
+
+    def write_error(self, text: str) -> None:
+        self.remote.put("error.log", text.encode())
+
+    def _steps(self) -> Mapping[int, str]:
+        return {int(match[1]): name for name in self.remote.files() if (match := REMOTE_CHECKPOINT.fullmatch(name))}
+
+
+def trial_checkpoints(trials_at: str, trial: int) -> Checkpoints:
+    """The checkpoints of a trial, wherever this process runs; `trials_at` is `RunFolder.trials_at`."""
+    if is_uri(trials_at):
+        return RemoteCheckpoints(Remote(trials_at).child(trial_name(trial)))
+    return LocalCheckpoints(Path(trials_at) / trial_name(trial))

@@ -20,13 +20,14 @@ from digit_search.intervals import accuracy_text, tied
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.ranking import best_epoch, ranked, select_best
-from digit_search.run_folder import RunFolder, check_new_run, create_run_folder, delete_checkpoints, write_whole
+from digit_search.run_folder import RunFolder, delete_checkpoints, write_whole
+from digit_search.runs import Results, check_new, create
 from digit_search.warm_start import load_warm_start
 
 Say = Callable[[str], None]
 
 
-def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> RunFolder:
+def run(settings: RunSettings, name: str | None, results: Results, say: Say) -> RunFolder:
     """Do the whole job and return the run's folder.
 
     Raises:
@@ -36,16 +37,16 @@ def run(settings: RunSettings, name: str | None, results: Path, say: Say) -> Run
     """
     interrupts = Interrupts()
     name = _default_name() if name is None else name
-    check_new_run(results, name)
+    check_new(results, name)
     check_dashboard_host(settings.ray)
     with interrupts.caught():
         digits, split = _read(settings, say)
         settings, warm = load_warm_start(settings, results, digits.train_fingerprint, say)
-        folder = create_run_folder(results, name)
+        folder = create(results, name)
         with folder.locked():
             settings = _begin(settings, folder, digits, split, warm)
             with _resumable(folder):
-                say(f"run: {folder.path}")
+                say(f"run: {folder.shown()}")
                 _search_retrain_report(settings, folder, digits, split, interrupts, say)
     return folder
 
@@ -61,7 +62,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
     interrupts = Interrupts()
     with interrupts.caught(), folder.locked(), _resumable(folder):
         if "done" in load_history(folder.events).phases:
-            say(f"{folder.path} is finished: {folder.report_html}")
+            say(f"{folder.shown()} is finished: {folder.shown(folder.report_html)}")
             return
         settings = load_settings(folder.config)
         digits, split = _read(settings, say)
@@ -69,7 +70,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         check_same_run(folder.environment, digits, force=force)
         folder.sweep()
         EventLog(folder.events).phase("resume", at=time.time())
-        say(f"going on with {folder.path}")
+        say(f"going on with {folder.shown()}")
         _search_retrain_report(settings, folder, digits, split, interrupts, say)
 
 
@@ -93,7 +94,7 @@ def _search_retrain_report(
     write_report(folder)
     events.phase("done", at=time.time())
     write_report(folder)
-    say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.report_html}")
+    say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.shown(folder.report_html)}")
 
 
 def _search(
@@ -131,12 +132,12 @@ def _tell_best(records: Sequence[TrialRecord], rank_by: str, num_validation: int
 @contextmanager
 def _resumable(folder: RunFolder) -> Iterator[None]:
     """Tell how to go on where the run ends before its time, and bring its tables up to date as far as the disk lets us."""
-    go_on = f"python tune_main.py resume {shlex.quote(str(folder.path))}"
+    go_on = f"python tune_main.py resume {shlex.quote(folder.shown())}"
     try:
         yield
     except KeyboardInterrupt as interrupt:
         _write_tables_if_possible(folder)
-        raise KeyboardInterrupt(f"what was recorded is in {folder.path}; go on with: {go_on}") from interrupt
+        raise KeyboardInterrupt(f"what was recorded is in {folder.shown()}; go on with: {go_on}") from interrupt
     except (SearchError, StorageError) as error:
         _write_tables_if_possible(folder)
         # Not the user's mistake, even where the disk is full.
@@ -220,7 +221,8 @@ def _confirm(settings: RunSettings, folder: RunFolder, digits: Digits, split: Ro
 
 def _tell_final_model(folder: RunFolder, retrained: RetrainRecord, say: Say) -> None:
     validated = accuracy_text(retrained.val_accuracy, retrained.num_validation)
-    say(f"weights of epoch {retrained.best_epoch:g}: validation accuracy {validated}; {folder.weights}, {folder.solution}")
+    written = f"{folder.shown(folder.weights)}, {folder.shown(folder.solution)}"
+    say(f"weights of epoch {retrained.best_epoch:g}: validation accuracy {validated}; {written}")
     if retrained.test_accuracy is not None:
         say(f"solution.csv against its known answers: accuracy {accuracy_text(retrained.test_accuracy, retrained.num_test)}")
 
@@ -236,25 +238,28 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
     Raises:
         UserError: if there is no such trial, or the data are not the run's any more.
     """
-    settings = load_settings(folder.config)
-    history = load_history(folder.events)
-    records = history.trials
-    trial = history.confirmed if trial is None else trial
-    if trial is None:
-        record = select_best(records, settings.search.rank_by)
-    else:
-        found = [record for record in records if record.trial == trial]
-        if not found:
-            raise RunFolderError(f"{folder.path}: expected a trial from 0 to {len(records) - 1}, found --trial {trial}")
-        record = found[0]
     with Interrupts().caught(), folder.locked():
+        settings = load_settings(folder.config)
+        record = _trial_to_retrain(folder, trial, settings.search.rank_by)
         digits, split = _read(settings, say)
         check_same_run(folder.environment, digits, force=True)
         EventLog(folder.events).phase("resume", at=time.time())
         retrained = _retrain(settings, folder, digits, split, record, max_epochs or settings.retrain.max_epochs, say, resume=False)
         write_report(folder)
-    say(f"report: {folder.report_html}")
+    say(f"report: {folder.shown(folder.report_html)}")
     return retrained
+
+
+def _trial_to_retrain(folder: RunFolder, trial: int | None, rank_by: str) -> TrialRecord:
+    """The named trial, else the one with the best mean of its fresh trainings, else the best."""
+    history = load_history(folder.events)
+    trial = history.confirmed if trial is None else trial
+    if trial is None:
+        return select_best(history.trials, rank_by)
+    found = [record for record in history.trials if record.trial == trial]
+    if not found:
+        raise RunFolderError(f"{folder.shown()}: expected a trial from 0 to {len(history.trials) - 1}, found --trial {trial}")
+    return found[0]
 
 
 def predict_file(model: Path, test: Path, out: Path, say: Say) -> None:

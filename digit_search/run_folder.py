@@ -72,6 +72,20 @@ class RunFolder:
         return self.path.name
 
     @property
+    def is_here(self) -> bool:
+        """Whether the run is kept in `path`, and not elsewhere with its working copy there."""
+        return True
+
+    @property
+    def address(self) -> str:
+        """Where the run is kept, the same from everywhere."""
+        return str(self.path.resolve())
+
+    def shown(self, file: Path | None = None) -> str:
+        """What to tell the user of where the run, or this file of it, is kept."""
+        return str(self.path if file is None else file)
+
+    @property
     def config(self) -> Path:
         return self.path / "config.toml"
 
@@ -133,6 +147,12 @@ class RunFolder:
     @property
     def tune(self) -> Path:
         return self.path / "tune"
+
+    def files(self) -> tuple[Path, ...]:
+        """Of the whole run: all that lie in `path` itself."""
+        of_run = (self.config, self.environment, self.events, self.study, self.log, self.trials, self.epochs, self.rungs, self.best)
+        note = self.weights.with_suffix(".txt")
+        return (*of_run, self.weights, note, self.validation, self.solution, self.report_html, self.report_md)
 
     @property
     def trials_at(self) -> str:

@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 from digit_search.config import RunSettings, baseline_params, load_settings, to_tree
 from digit_search.environment import recorded_surroundings
 from digit_search.errors import ConfigError, RunFolderError
 from digit_search.history import load_history
 from digit_search.records import EarlierTrial, TrialStatus
-from digit_search.run_folder import RunFolder, open_run_folder
+from digit_search.run_folder import RunFolder
+from digit_search.runs import Results, reading
 
 TELLING = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
 """How a trial must have ended to tell something of its parameters."""
 
 
 def load_warm_start(
-    settings: RunSettings, results: Path, train_fingerprint: str, say: Callable[[str], None]
+    settings: RunSettings, results: Results, train_fingerprint: str, say: Callable[[str], None]
 ) -> tuple[RunSettings, list[EarlierTrial]]:
     """Read the finished trials of the runs that the settings name; return the settings with these runs' folders, and the trials.
 
@@ -32,19 +32,17 @@ def load_warm_start(
     trials: list[EarlierTrial] = []
     paths: list[str] = []
     for name in settings.search.warm_start:
-        folder = open_run_folder(name, results)
-        path = str(folder.path.resolve())
-        if path in paths:
-            raise ConfigError(f"--warm-start {name}: expected each run once, found it twice")
-        _check_comparable(settings, folder, train_fingerprint)
-        found = [
-            EarlierTrial(folder.path.resolve().name, record) for record in load_history(folder.events).trials if record.status in TELLING
-        ]
+        with reading(name, results) as folder:
+            if folder.address in paths:
+                raise ConfigError(f"--warm-start {name}: expected each run once, found it twice")
+            _check_comparable(settings, folder, train_fingerprint)
+            run = folder.path.resolve().name
+            found = [EarlierTrial(run, record) for record in load_history(folder.events).trials if record.status in TELLING]
         if not found:
-            raise RunFolderError(f"--warm-start {name}: expected a run with finished trials, found none in {folder.events}")
-        say(f"warm start: {len(found)} finished trial{'s' if len(found) > 1 else ''} of {folder.path}")
+            raise RunFolderError(f"--warm-start {name}: expected a run with finished trials, found none in {folder.shown(folder.events)}")
+        say(f"warm start: {len(found)} finished trial{'s' if len(found) > 1 else ''} of {folder.shown()}")
         trials += found
-        paths.append(path)
+        paths.append(folder.address)
     search = settings.search.model_copy(update={"warm_start": paths})
     return settings.model_copy(update={"search": search}), trials
 
@@ -53,12 +51,12 @@ def _check_comparable(settings: RunSettings, folder: RunFolder, train_fingerprin
     (there, _), _ = recorded_surroundings(folder.environment)
     if there != train_fingerprint:
         raise RunFolderError(
-            f"--warm-start {folder.path}: expected a run on the same train.csv, found one on another "
+            f"--warm-start {folder.shown()}: expected a run on the same train.csv, found one on another "
             f"(fingerprint {str(there)[:12]} instead of {train_fingerprint[:12]})"
         )
     if different := differences(settings, load_settings(folder.config)):
         raise RunFolderError(
-            f"--warm-start {folder.path}: expected a run whose scores can be compared with this one's, found other settings:\n  "
+            f"--warm-start {folder.shown()}: expected a run whose scores can be compared with this one's, found other settings:\n  "
             + "\n  ".join(different)
         )
 

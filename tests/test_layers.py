@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "digit_search"
-FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history", "untrusted", "checkpoints"}
+FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history", "untrusted", "checkpoints", "remote"}
 MAY_IMPORT = {
     "errors": set(),
     "intervals": set(),
@@ -16,11 +16,16 @@ MAY_IMPORT = {
     "setting_problems": set(),
     "config": {"errors", "records", "space", "setting_problems", "untrusted"},
     "run_folder": {"errors"},
-    "checkpoints": {"errors", "run_folder", "untrusted"},
+    "remote": {"errors"},
+    "checkpoints": {"errors", "remote", "run_folder", "untrusted"},
+    "remote_lock": {"errors", "remote", "untrusted"},
+    "mirror": {"errors", "remote", "run_folder"},
+    "remote_run": {"errors", "config", "checkpoints", "history", "mirror", "remote", "remote_lock", "run_folder"},
+    "runs": {"remote", "remote_run", "run_folder"},
     "history": {"errors", "records", "space", "untrusted"},
     "interrupts": set(),
     "environment": {"__version__", "errors", "records", "space", "config", "data", "untrusted"},
-    "warm_start": {"errors", "records", "space", "config", "run_folder", "history", "environment"},
+    "warm_start": {"errors", "records", "space", "config", "run_folder", "runs", "history", "environment"},
     "data": FOUNDATION,
     "training": FOUNDATION | {"data"},
     "search": FOUNDATION | {"data", "training", "environment"},

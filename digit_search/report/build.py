@@ -70,9 +70,9 @@ def write_comparison(folders: Sequence[RunFolder], page: Path) -> Path:
     return table
 
 
-def comparison_path(folders: Sequence[RunFolder], results: Path) -> Path:
-    """Where a comparison lands unless told otherwise: beside the runs, named after them."""
+def comparison_name(folders: Sequence[RunFolder]) -> str:
+    """What a comparison's page is called unless told otherwise: after its runs."""
     names = "-".join(folder.name for folder in folders)
     if len(names) > MAX_NAME_LETTERS:
         names = f"{names[:MAX_NAME_LETTERS]}-{zlib.crc32(names.encode()):08x}"
-    return results / f"comparison-{names}.html"
+    return f"comparison-{names}.html"

@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +8,7 @@ import tune_main
 from digit_search.errors import RunFolderError
 from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
-from digit_search.report.build import comparison_path, write_comparison
+from digit_search.report.build import comparison_name, write_comparison
 from digit_search.report.side_by_side import compare, verdicts
 from digit_search.run_folder import RunFolder
 
@@ -102,12 +103,12 @@ def test_the_page_and_the_table_hold_every_run(make_run, tmp_path, read_page):
     assert [row["search.samples"] for row in rows] == ["2", "2", "1"]
 
 
-def test_a_comparison_is_named_after_its_runs_and_the_name_stays_short(tmp_path):
-    names = [RunFolder(tmp_path / name) for name in ("one", "two")]
-    assert comparison_path(names, tmp_path).name == "comparison-one-two.html"
-    long = [RunFolder(tmp_path / (letter * 100)) for letter in "xyz"]
-    assert len(comparison_path(long, tmp_path).name) < 160
-    assert comparison_path(long, tmp_path) != comparison_path(long[::-1], tmp_path)
+def test_a_comparison_is_named_after_its_runs_and_the_name_stays_short():
+    names = [RunFolder(Path(name)) for name in ("one", "two")]
+    assert comparison_name(names) == "comparison-one-two.html"
+    long = [RunFolder(Path(letter * 100)) for letter in "xyz"]
+    assert len(comparison_name(long)) < 160
+    assert comparison_name(long) != comparison_name(long[::-1])
 
 
 def run_report(capsys, *argv):
