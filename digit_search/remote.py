@@ -53,7 +53,8 @@ class Remote:
 
     def child(self, name: str) -> "Remote":
         """The folder of this name in here."""
-        return Remote(self.uri_of(name))
+        parts = urlsplit(self.uri)
+        return Remote(urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}")))
 
     def split(self) -> tuple["Remote", str]:
         """What this is in, and its name there."""
@@ -61,10 +62,9 @@ class Remote:
         folder, _, name = parts.path.rpartition("/")
         return Remote(urlunsplit(parts._replace(path=folder))), name
 
-    def uri_of(self, name: str) -> str:
-        """The URI of a file in here."""
-        parts = urlsplit(self.uri)
-        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+    def shown(self, name: str) -> str:
+        """What to tell the user of a file in here: its URI without pyarrow's options."""
+        return urlunsplit(urlsplit(self.child(name).uri)._replace(query=""))
 
     def put(self, name: str, content: bytes | memoryview) -> None:
         """Write a file whole.
@@ -144,7 +144,7 @@ class Remote:
 
         found = self._ask(name, "read", read)
         if into.tell() > max_bytes:
-            raise StorageError(f"{self.uri_of(name)}: expected at most {max_bytes} bytes, found more")
+            raise StorageError(f"{self.shown(name)}: expected at most {max_bytes} bytes, found more")
         return found
 
     def delete(self, name: str) -> None:
@@ -184,14 +184,14 @@ class Remote:
         """Do something with a file, a few times over where the network may be the reason that it fails."""
         from pyarrow import ArrowException
 
-        uri = self.uri_of(name) if name else self.uri
+        place = self.shown(name) if name else self.uri
         for pause in (*RETRY_PAUSES_SECONDS, None):
             try:
                 filesystem, root = connect(self.uri)
                 return action(filesystem, f"{root}/{name}" if name else root)
             except (OSError, ArrowException) as error:
                 if pause is None or _is_final(error):
-                    raise StorageError(f"{uri}: cannot be {done}: {_gist(error)}. {_advice(error)}") from error
+                    raise StorageError(f"{place}: cannot be {done}: {_gist(error)}. {_advice(error)}") from error
                 time.sleep(pause)
         raise AssertionError("unreachable")
 

@@ -70,7 +70,7 @@ class RemoteLock:
                 raise RunFolderError(
                     f"{self._remote.uri}: another process works on this run: on {before.host}, last heard of {fresh[LOCK]:.0f} s ago; wait "
                     f"for it to end. One that is lost gives the run free after {STALE_SECONDS / 60:.0f} minutes, or when "
-                    f"{self._remote.uri_of(LOCK)} is deleted"
+                    f"{self._remote.shown(LOCK)} is deleted"
                 )
             self._newest = before.newest
             self._write(held=True)
@@ -99,12 +99,15 @@ class RemoteLock:
             beating.join()
 
     def release(self) -> None:
-        """Let others work on the run; the lock goes on to tell who did last.
+        """Let others work on the run; the lock goes on to tell whose working copy is the newest.
 
         Raises:
             StorageError: if the store does not take that.
         """
-        self._write(held=False)
+        if self._newest:
+            self._write(held=False)
+        else:
+            self._remote.delete(LOCK)
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):

@@ -22,6 +22,8 @@ from digit_search.remote import Remote
 from digit_search.remote_lock import CLAIMS, LOCK, STALE_SECONDS, RemoteLock
 from digit_search.run_folder import RunFolder, check_run_name, trial_name, write_whole
 
+OF_WORKING_COPY = (".lock", ".owner")
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ class RemoteRunFolder(RunFolder):
         return self.remote.uri
 
     def shown(self, file: Path | None = None) -> str:
-        return self.remote.uri if file is None else self.remote.uri_of(file.relative_to(self.path).as_posix())
+        return self.remote.uri if file is None else self.remote.shown(file.relative_to(self.path).as_posix())
 
     @property
     def trials_at(self) -> str:
@@ -88,11 +90,11 @@ class RemoteRunFolder(RunFolder):
                 if not lock.taken_by:
                     with suppress(StorageError):
                         lock.release()
-            shutil.rmtree(self.path, ignore_errors=True)
+                self._leave()
 
     def _token(self) -> str:
         """What tells this working copy from all others."""
-        file = self.path / ".owner"
+        file = self.path / OF_WORKING_COPY[1]
         if not file.exists():
             write_whole(file, uuid.uuid4().hex)
         return file.read_text()
@@ -115,8 +117,15 @@ class RemoteRunFolder(RunFolder):
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name not in (".lock", ".owner"):
+            elif path.name not in OF_WORKING_COPY:
                 path.unlink()
+
+    def _leave(self) -> None:
+        """Delete the working copy if it is empty."""
+        with suppress(OSError):
+            if all(path.name in OF_WORKING_COPY for path in self.path.iterdir()):
+                shutil.rmtree(self.path)
+                self.path.parent.rmdir()
 
     def _drop_checkpoints_ahead(self) -> None:
         """Delete the checkpoints that the events know nothing of: the store's may lack the last seconds of a driver that was lost.
@@ -142,6 +151,7 @@ class RemoteRunFolder(RunFolder):
                 )
             try:
                 mirror.push()
+                self._empty()
             except StorageError as error:
                 raise SearchError(
                     f"{error}\n{self.remote.uri} lacks the newest of this run; all of it is in {self.path} on this machine.\n"

@@ -75,7 +75,7 @@ def split_file(file: Results) -> tuple[Results, str]:
 
 def shown_in(place: Results, name: str) -> str:
     """What to tell the user of where this file is."""
-    return str(place / name) if isinstance(place, Path) else place.uri_of(name)
+    return str(place / name) if isinstance(place, Path) else place.shown(name)
 
 
 @contextmanager

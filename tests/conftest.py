@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as fs
 import pytest
 
+from digit_search import remote
 from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.build import write_report
@@ -17,6 +19,7 @@ from digit_search.run_folder import RunFolder
 from tests.browser.chromium import chromium
 from tests.browser.ray_dashboard import Visit
 from tests.smoke_run import Seen, run_smoke
+from tests.stores import FlakyStore
 
 SAMPLE = Path(__file__).parents[1] / "digit_search" / "data" / "sample"
 NUM_VALIDATION = 400
@@ -52,6 +55,15 @@ def smoke_run(tmp_path_factory) -> Seen:
     seen = run_smoke(tmp_path_factory.mktemp("results"), look)
     seen.visit = visit if program else None
     return seen
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> FlakyStore:
+    """A store that can fail, in the place of S3."""
+    flaky = FlakyStore(tmp_path / "store")
+    monkeypatch.setattr(remote, "_bucket", lambda uri: (fs.PyFileSystem(flaky), "bucket"))
+    monkeypatch.setattr(remote, "RETRY_PAUSES_SECONDS", (0.0, 0.0))
+    return flaky
 
 
 def epoch_metrics(epoch: float, accuracy: float, loss: float) -> EpochMetrics:

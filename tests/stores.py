@@ -1,0 +1,55 @@
+"""A store that can fail: an object store's behaviour over a local folder, behind pyarrow's own interface for file systems in Python."""
+
+from pathlib import Path
+
+import pyarrow.fs as fs
+
+
+class FlakyStore(fs.FileSystemHandler):
+    """Takes files without folders, as an object store does; tells what was done, and fails where it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._local = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
+        self.done: list[str] = []
+        self.failures_left = 0
+        """So many of the next requests fail, as those of a network do."""
+
+    def uri(self, name: str) -> str:
+        return f"s3://bucket/{name}"
+
+    def _ask(self, request: str) -> None:
+        if self.failures_left > 0:
+            self.failures_left -= 1
+            raise OSError("AWS Error NETWORK_CONNECTION during PutObject operation")
+        self.done.append(request)
+
+    def get_type_name(self):
+        return "flaky"
+
+    def get_file_info(self, paths):
+        return self._local.get_file_info(paths)
+
+    def get_file_info_selector(self, selector):
+        self._ask("list")
+        return self._local.get_file_info(selector)
+
+    def open_input_stream(self, path):
+        self._ask(f"get {path}")
+        return self._local.open_input_stream(path)
+
+    def open_output_stream(self, path, metadata):
+        self._ask(f"put {path}")
+        (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
+        return self._local.open_output_stream(path)
+
+    def delete_file(self, path):
+        self._ask(f"delete {path}")
+        self._local.delete_file(path)
+
+    def _not_asked(self, *arguments, **options):
+        raise NotImplementedError
+
+    normalize_path = create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _not_asked
+    move = copy_file = open_input_file = open_append_stream = _not_asked
