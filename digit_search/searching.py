@@ -15,6 +15,7 @@ from digit_search.report.ranking import ranked
 from digit_search.run_folder import RunFolder
 from digit_search.search.board import job_metadata
 from digit_search.search.cluster import node_resources, running_ray, send_chatter_to
+from digit_search.search.joining import address_to_join
 from digit_search.search.run import SearchControl, deadline_of, run_search, with_new_ray
 from digit_search.search.scheduler import expected_epochs, rung_steps
 from digit_search.search.worker_plan import check_gpus, mps_here, plan_workers
@@ -49,10 +50,11 @@ def _search_on_ray(
     settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, control: SearchControl, interrupts: Interrupts, say: Say
 ) -> None:
     """Start or join Ray, and search on it."""
-    if settings.ray.address:
+    ray_settings = settings.ray.model_copy(update={"address": address_to_join(settings.ray.address)})
+    if ray_settings.address:
         # Said first: a configuration from elsewhere could name a stranger's cluster, and what that answers is run here.
-        say(f"Ray: joining the cluster at {settings.ray.address}")
-    with running_ray(settings.ray, job_metadata(folder.name, settings.search.samples)) as dashboard:
+        say(f"Ray: joining the cluster at {ray_settings.address}")
+    with running_ray(ray_settings, job_metadata(folder.name, settings.search.samples)) as dashboard:
         interrupts.check()
         nodes = node_resources()
         plan = plan_workers(settings.resources, nodes, has_mps=mps_here())

@@ -21,6 +21,7 @@ from digit_search.config import RaySettings
 from digit_search.environment import check_dashboard_host
 from digit_search.errors import RayLostError, ResourceError
 from digit_search.search.guardian import all_started, guarded_ray
+from digit_search.search.joining import check_cluster, code_for_workers
 
 LOOPBACK = "127.0.0.1"
 MIB = 1 << 20
@@ -80,9 +81,10 @@ def _bounded(seconds: float) -> Iterator[None]:
 
 
 def _start_options(settings: RaySettings) -> dict[str, Any]:
+    """What Ray is started with, or joined with where the settings have the address of a cluster that `check_cluster` found."""
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if settings.address:
-        return options | {"address": settings.address}
+        return options | {"address": settings.address, "runtime_env": code_for_workers()}
     # address="local" keeps RAY_ADDRESS, or a cluster that happens to run here, from being joined by accident.
     return options | {
         "address": "local",
@@ -112,6 +114,8 @@ def _away_from_the_network(is_own: bool) -> Iterator[None]:
 def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> Iterator[str]:
     """Start or join Ray; yield the dashboard's address, or "" without one. Whatever was started is stopped at the end.
 
+    A cluster that was joined goes on; what this process started there, its workers and actors, ends with the connection.
+
     `job` is what the dashboard tells of us.
 
     Raises:
@@ -119,6 +123,8 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
         RayLostError: for what Ray raised in here.
     """
     check_dashboard_host(settings)
+    if settings.address:
+        settings = settings.model_copy(update={"address": check_cluster(settings.address)})
     # Usage statistics would leave the machine; metrics export needs Prometheus, not Ray's collector.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     guarded = nullcontext() if settings.address else guarded_ray(Path(ray.__file__).parent)
