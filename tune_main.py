@@ -169,6 +169,13 @@ def _report_on(folders: Sequence["RunFolder"], arguments: argparse.Namespace) ->
     return f"comparison: {shown_in(place, page.name)}, {shown_in(place, table.name)}"
 
 
+def _doctor(arguments: argparse.Namespace) -> None:
+    from digit_search.doctor.examine import Wishes, examine
+
+    wishes = Wishes(arguments.doctor_address, arguments.doctor_data, arguments.doctor_config, arguments.results)
+    examine(wishes, say, as_json=arguments.json)
+
+
 def say(text: str) -> None:
     """Print a line for the user at once, also into a pipe. A reader that went away ends no run."""
     try:
@@ -221,6 +228,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--out", metavar="FILE", help="page of a comparison, its CSV beside it (default: comparison-RUN-RUN.html in --results)"
     )
     _results_option(report)
+    doctor = add("doctor", "say what this machine or a cluster offers, what would fail, and the remedy", _doctor)
+    doctor.add_argument("--address", dest="doctor_address", metavar="ADDR", help="look at a running Ray cluster: auto or HOST:PORT")
+    doctor.add_argument("--data", dest="doctor_data", metavar="DIR", help="folder of train.csv and test.csv")
+    doctor.add_argument("--config", dest="doctor_config", type=Path, metavar="FILE", help="a run's TOML file")
+    doctor.add_argument("--json", action="store_true", help="print all findings as JSON instead, at the end")
+    _results_option(doctor)
     return parser
 
 

@@ -16,6 +16,7 @@ from digit_search.config import RaySettings, RunSettings, to_tree
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import ResourceError, RunFolderError
+from digit_search.limits import usable_cores
 from digit_search.untrusted import MAX_JSON_BYTES, parse_json, read_bounded
 
 LIBRARIES = ("torch", "torchvision", "ray", "optuna", "pandas", "pyarrow", "numpy", "matplotlib", "pydantic")
@@ -36,11 +37,6 @@ def _processor() -> str:
         if names:
             return names[0]
     return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which a container may hold below what the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_loopback(host: str) -> bool:

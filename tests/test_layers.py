@@ -24,16 +24,23 @@ MAY_IMPORT = {
     "runs": {"remote", "remote_run", "run_folder"},
     "history": {"errors", "records", "space", "untrusted"},
     "interrupts": set(),
-    "environment": {"__version__", "errors", "records", "space", "config", "data", "untrusted"},
+    "limits": set(),
+    "environment": {"__version__", "errors", "records", "space", "config", "data", "limits", "untrusted"},
     "warm_start": {"errors", "records", "space", "config", "run_folder", "runs", "history", "environment"},
     "data": FOUNDATION,
     "training": FOUNDATION | {"data"},
-    "search": FOUNDATION | {"data", "training", "environment"},
+    "search": FOUNDATION | {"data", "training", "environment", "limits"},
+    "doctor": FOUNDATION | {"data", "training", "search", "limits", "remote"},
     "report": FOUNDATION,
 }
 OPTUNAS_IMPORTANCE = PACKAGE / "report" / "importance.py"
 """Computes over the report's own records what Optuna computes over a study."""
-FORBIDDEN_LIBRARIES = {"data": {"torch", "ray", "optuna"}, "training": {"ray", "optuna"}, "report": {"torch", "ray"}}
+FORBIDDEN_LIBRARIES = {
+    "data": {"torch", "ray", "optuna"},
+    "training": {"ray", "optuna"},
+    "report": {"torch", "ray"},
+    "doctor": {"ray", "optuna"},
+}
 
 
 def imports(path: Path) -> set[str]:

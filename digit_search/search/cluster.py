@@ -20,6 +20,7 @@ from ray.job_config import JobConfig
 from digit_search.config import RaySettings
 from digit_search.environment import check_dashboard_host
 from digit_search.errors import RayLostError, ResourceError
+from digit_search.limits import usable_cores
 from digit_search.search.guardian import all_started, guarded_ray
 from digit_search.search.joining import check_cluster, code_for_workers
 
@@ -88,6 +89,8 @@ def _start_options(settings: RaySettings) -> dict[str, Any]:
     # address="local" keeps RAY_ADDRESS, or a cluster that happens to run here, from being joined by accident.
     return options | {
         "address": "local",
+        # Ray (2.60) sees neither an affinity nor the limits of a group within another, and makes no core of half a one.
+        "num_cpus": max(1, int(usable_cores())),
         "object_store_memory": settings.object_store_mib * MIB,
         "include_dashboard": settings.dashboard,
         "dashboard_host": settings.dashboard_host,

@@ -113,6 +113,6 @@ def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]
         check_operators(plan_device("mps"))
     if not has_cuda and not has_mps:
         say(
-            "NOTE: Ray counts a GPU here that this torch cannot use, so the trials compute on the CPU. Install a torch that fits the card and "
-            "its driver (doctor tells), or give the trials all cores with --gpus-per-trial 0"
+            "NOTE: Ray counts a GPU here that this torch cannot use, so the trials compute on the CPU. Install a torch that fits the card "
+            "and its driver (doctor tells), or give the trials all cores with --gpus-per-trial 0"
         )

@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 
 from digit_search.environment import check_dashboard_host
 from digit_search.errors import RayLostError, ResourceError
+from digit_search.search import cluster
 from digit_search.search.cluster import LOOPBACK, RaySettings, _bounded, _start_options, running_ray
 
 
@@ -20,6 +21,13 @@ def test_our_own_ray_listens_on_loopback_and_joins_nobody_elses():
     joined = _start_options(RaySettings(address="10.0.0.1:6379"))
     assert joined["address"] == "10.0.0.1:6379"
     assert "object_store_memory" not in joined
+
+
+@pytest.mark.parametrize(("usable", "counted"), [(8, 8), (1.5, 1), (0.5, 1)])
+def test_our_own_ray_counts_the_cores_that_may_be_used(monkeypatch, usable, counted):
+    monkeypatch.setattr(cluster, "usable_cores", lambda: usable)
+    assert _start_options(RaySettings())["num_cpus"] == counted
+    assert "num_cpus" not in _start_options(RaySettings(address="auto"))
 
 
 def test_a_start_that_hangs_is_bounded_in_time():
