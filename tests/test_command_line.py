@@ -17,7 +17,7 @@ def run_main(capsys, *argv: str) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("command", [[], ["resume"], ["retrain"], ["predict"], ["report"]])
+@pytest.mark.parametrize("command", [[], ["resume"], ["retrain"], ["predict"], ["report"], ["doctor"]])
 def test_help_comes_without_importing_anything_heavy(command):
     code = (
         "import sys, tune_main\n"

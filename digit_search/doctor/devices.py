@@ -70,7 +70,7 @@ def check_mps(mps: Any, check_operators: Callable[[], None]) -> Finding:
         check_operators()
         memory = mps.recommended_max_memory()
     except ResourceError as error:
-        return problem("Apple GPU", str(error), "as it says there")
+        return problem("Apple GPU", str(error), "")
     except Exception as error:  # noqa: BLE001
         return problem("Apple GPU", f"cannot train: {one_line(error)}", "update macOS and torch, or --gpus-per-trial 0")
     return ok(

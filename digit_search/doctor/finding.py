@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from digit_search.errors import DigitSearchError
+
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 
@@ -34,6 +36,9 @@ def guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findi
         yield from check()
     except ImportError as error:
         yield problem(name, f"cannot be looked at: {one_line(error)}", "pip install -r requirements.txt")
+    except DigitSearchError as error:
+        # Our own errors say what to do.
+        yield problem(name, " ".join(str(error).split()), "")
     except Exception as error:  # noqa: BLE001
         # A broken library or an odd system raises whatever it likes, and this is where people come to learn about it.
         yield problem(name, f"cannot be looked at: {one_line(error)}", "mend that first; other checks are told all the same")

@@ -106,9 +106,9 @@ def check_store(place: Remote) -> Iterator[Finding]:
         place.get(name, 1)
         place.delete(name)
     except StorageError as error:
-        yield problem("results", str(error), "mend that, or name another place with --results")
+        yield problem("results", str(error), "or name another place with --results")
     else:
-        yield ok("results", f"{place.shown('')}: a file can be written, read and deleted there")
+        yield ok("results", f"{place.shown('').rstrip('/')}: a file can be written, read and deleted there")
 
 
 def check_folder(results: Path, usage: Callable = shutil.disk_usage) -> Iterator[Finding]:

@@ -1,0 +1,119 @@
+"""What the doctor says of Ray and its nodes; nodes and clocks are made up."""
+
+import itertools
+from contextlib import contextmanager
+
+import pytest
+
+from digit_search.doctor import cluster
+from digit_search.doctor.cluster import judge_clock, judge_failure, judge_node, judge_ray
+from digit_search.errors import ResourceError
+from digit_search.search.cluster_view import NodeView, clock_offset
+
+HERE = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.14.1", "torchvision": "0.29.1", "pyarrow": "26.0.1", "optuna": "5.0.0"}
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch):
+    monkeypatch.setattr(cluster, "installed_version", HERE.get)
+    monkeypatch.setattr(cluster.platform, "python_version", lambda: HERE["python"])
+    monkeypatch.setattr(cluster.platform, "system", lambda: "Linux")
+
+
+def node(name="10.0.0.1", *, gpus=0, **values):
+    return NodeView(name, {"CPU": 4, "GPU": gpus}, **({"versions": HERE} | values))
+
+
+@contextmanager
+def running():
+    yield ""
+
+
+def test_a_cluster_is_told_node_by_node_with_their_clocks():
+    nodes = [node(), node("10.0.0.2", clock_offset_seconds=0.004, clock_error_seconds=0.001)]
+    findings = list(judge_ray("10.0.0.1:6379", running, lambda: nodes))
+    assert [finding.name for finding in findings] == ["Ray", "node", "clock", "node", "clock"]
+    assert {finding.level for finding in findings} == {"ok"}
+    assert findings[0].found == "2.60.0, joined the cluster at 10.0.0.1:6379; 2 nodes"
+    assert findings[4].found == "10.0.0.2: +0.004 s from ours, give or take 0.001 s"
+
+
+def test_one_node_needs_no_clock():
+    assert [finding.name for finding in judge_ray("", running, lambda: [node()])] == ["Ray", "node"]
+
+
+def test_a_ray_that_cannot_be_reached_is_one_problem():
+    @contextmanager
+    def refuse():
+        raise ResourceError("the cluster at 10.0.0.1:6379 cannot be reached")
+        yield
+
+    (finding,) = judge_ray("10.0.0.1:6379", refuse, pytest.fail)
+    assert (finding.level, "ray status --address 10.0.0.1:6379" in finding.remedy) == ("problem", True)
+
+
+MISMATCH = """the cluster at x cannot be reached or started: Version mismatch: The cluster was started with:
+    Ray: 2.59.0
+    Python: 3.12.1
+This process on 10.0.0.9 was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "found", "remedy"),
+    [
+        ("x", MISMATCH, "the cluster runs Ray 2.59.0 on Python 3.12.1, this is Ray 2.60.0 on Python 3.11.7", "make both the same"),
+        ("x", "Unauthenticated: InvalidAuthToken", "refuses our token or the lack of one", "ray get-auth-token"),
+        ("x", "Authentication is on but no authentication token was found", "refuses our token or the lack of one", "RAY_AUTH_TOKEN"),
+        ("x", "Failed to connect to GCS", "Failed to connect", "firewall"),
+        ("", "Ray did not start within 120 s", "did not start", "an odd network"),
+    ],
+)
+def test_why_ray_is_out_of_reach_is_told_with_a_remedy(address, error, found, remedy):
+    finding = judge_failure(address, error)
+    assert finding.level == "problem"
+    assert found in finding.found
+    assert "\n" not in finding.found
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "text"),
+    [
+        ({}, "ok", "4 CPUs, 0 GPUs; python 3.11.7, ray 2.60.0"),
+        ({"versions": HERE | {"torch": "2.14.1+cu130"}}, "ok", "torch 2.14.1+cu130"),
+        ({"versions": HERE | {"torch": "2.13.0"}}, "warning", "here: torch 2.14.1"),
+        ({"versions": HERE | {"python": "3.11.9"}}, "warning", "here: python 3.11.7"),
+        ({"versions": {"python": "3.11.7", "ray": "2.60.0"}}, "problem", "without torch, torchvision, pyarrow, optuna"),
+        ({"gpus": 2, "sees_cuda": True}, "ok", "2 GPUs"),
+        ({"gpus": 2}, "warning", "Ray counts a GPU that torch cannot use"),
+        ({"versions": {}, "error": "no answer within 60 s"}, "problem", "no answer within 60 s"),
+    ],
+)
+def test_a_node_is_held_against_what_is_installed_here(values, level, text):
+    finding = judge_node(node(**values))
+    assert finding.level == level
+    assert text in finding.found
+    assert bool(finding.remedy) is (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("offset", "error", "level"),
+    [(0.0, 0.0, "ok"), (-1.0, 0.0, "ok"), (1.2, 0.3, "ok"), (1.2, 0.1, "warning"), (-2.0, 0.1, "warning"), (-301.0, 0.1, "problem")],
+)
+def test_clocks_that_surely_differ_are_told(offset, error, level):
+    finding = judge_clock(node(clock_offset_seconds=offset, clock_error_seconds=error))
+    assert (finding.level, bool(finding.remedy)) == (level, level != "ok")
+
+
+def test_the_quickest_round_trip_tells_the_offset():
+    # Our clock at each look, in pairs before and after: trips of 4, 1 and 2 seconds. Theirs is 10 seconds ahead.
+    ours = iter([0.0, 4.0, 10.0, 11.0, 20.0, 22.0])
+    theirs = iter([13.9, 20.5, 30.1])
+    assert clock_offset(lambda: next(theirs), lambda: next(ours), rounds=3) == (10.0, 0.5)
+
+
+def test_a_clock_that_stands_still_is_no_division_by_zero():
+    assert clock_offset(lambda: 5.0, itertools.repeat(5.0).__next__, rounds=2) == (0.0, 0.0)
