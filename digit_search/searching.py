@@ -1,12 +1,14 @@
 """The search as a stage of a run: Ray's life around it, what is told of it, and the run's folder kept in order meanwhile."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
+from digit_search.errors import ResourceError
 from digit_search.history import EventLog, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.records import TrialRecord, TrialStatus
@@ -16,9 +18,11 @@ from digit_search.run_folder import RunFolder
 from digit_search.search.board import job_metadata
 from digit_search.search.cluster import node_resources, running_ray, send_chatter_to
 from digit_search.search.joining import address_to_join
-from digit_search.search.run import SearchControl, deadline_of, run_search, with_new_ray
+from digit_search.search.reach import Reach
+from digit_search.search.room import look_at_cluster
+from digit_search.search.run import SearchControl, deadline_of, most_wanted, run_search, with_new_ray
 from digit_search.search.scheduler import expected_epochs, rung_steps
-from digit_search.search.worker_plan import check_gpus, mps_here, plan_workers
+from digit_search.search.worker_plan import WorkerPlan, check_gpus, mps_here, plan_workers
 
 Say = Callable[[str], None]
 TABLES_EVERY_SECONDS = 5.0
@@ -54,17 +58,45 @@ def _search_on_ray(
     if ray_settings.address:
         # Said first: a configuration from elsewhere could name a stranger's cluster, and what that answers is run here.
         say(f"Ray: joining the cluster at {ray_settings.address}")
-    with running_ray(ray_settings, job_metadata(folder.name, settings.search.samples)) as dashboard:
+    with running_ray(ray_settings, job_metadata(folder.name, settings.search.samples, most_wanted(settings))) as dashboard:
         interrupts.check()
-        nodes = node_resources()
-        plan = plan_workers(settings.resources, nodes, has_mps=mps_here())
+        plan, nodes = _plan(settings, bool(ray_settings.address), say)
         if dashboard:
             say(f"Ray dashboard: {dashboard} (it asks for the token that `ray get-auth-token` prints)")
         say(f"workers: {plan.describe(nodes)}")
-        check_gpus(plan, is_own_ray=not settings.ray.address, say=say)
+        check_gpus(plan, is_own_ray=not ray_settings.address, say=say)
         _announce(settings, say)
-        with interrupts.deferred():
-            run_search(settings, folder, digits.train, split, plan, control, after_trial_of(settings, folder))
+        with _reach_of(ray_settings.address, folder, say) as reach, interrupts.deferred():
+            run_search(settings, folder, digits.train, split, plan, control, after_trial_of(settings, folder), reach)
+
+
+def _plan(settings: RunSettings, joined: bool, say: Say) -> tuple[WorkerPlan, list[dict[str, float]]]:
+    """How trials share the nodes that are there. On a cluster that grows, what does not fit now may fit later."""
+    nodes = node_resources()
+    try:
+        return plan_workers(settings.resources, nodes, has_mps=mps_here()), nodes
+    except ResourceError:
+        if not joined or not look_at_cluster().may_grow:
+            raise
+    share = settings.resources.gpus_per_trial
+    plan = WorkerPlan(most_wanted(settings), settings.resources.cpus_per_trial, 0.0 if share == "auto" else float(share))
+    say("the cluster's nodes have no room for all of this now; its autoscaler is asked for more")
+    return plan, nodes
+
+
+@contextmanager
+def _reach_of(address: str, folder: RunFolder, say: Say) -> Iterator[Reach | None]:
+    """On a cluster that was joined, see that its nodes can keep checkpoints in the run's folder."""
+    if not address:
+        yield None
+        return
+    reach = Reach(folder.trials_at, say)
+    reach.begin()
+    try:
+        reach.wait(look_at_cluster().nodes)
+        yield reach
+    finally:
+        reach.end()
 
 
 def what_was_done(settings: RunSettings, records: Sequence[TrialRecord]) -> str:

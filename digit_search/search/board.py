@@ -12,14 +12,18 @@ import ray
 
 from digit_search.records import CORE_PARAM_NAMES, EpochMetrics, TrialParams, TrialStatus
 from digit_search.run_folder import trial_name
+from digit_search.search.room import WANTS
 from digit_search.search.standing import Display, Standing, after_epochs
 
 BEST_SO_FAR = "best so far: the newest task of that name, and the metric ray_digit_search_best_accuracy"
 
 
-def job_metadata(run: str, num_samples: int) -> Mapping[str, str]:
-    """What Ray tells of our job. `job_name` is its key for the name in its list of jobs, the one of these that the dashboard shows."""
-    return {"job_name": f"digit_search {run} ({num_samples} trials)", "run": run, "samples": str(num_samples), "best_so_far": BEST_SO_FAR}
+def job_metadata(run: str, num_samples: int, wanted: int = 1) -> Mapping[str, str]:
+    """What Ray tells of our job; `wanted` is how many trials at a time it would like, which other searches on the cluster look at.
+
+    `job_name` is its key for the name in its list of jobs, the one of these that the dashboard shows."""
+    name = f"digit_search {run} ({num_samples} trials)"
+    return {"job_name": name, "run": run, "samples": str(num_samples), "best_so_far": BEST_SO_FAR, WANTS: str(wanted)}
 
 
 class TrialBoard:

@@ -102,7 +102,7 @@ def _ask_versions(address: str) -> dict[str, str]:
         thread.join(ANSWER_SECONDS)
     answer = answers[0] if answers else TimeoutError(f"no answer of a Ray within {ANSWER_SECONDS:g} s")
     if isinstance(answer, AuthenticationError):
-        found = "another one" if is_token_auth_enabled() else "none"
+        found = "another" if is_token_auth_enabled() else "none"
         raise ResourceError(f"the cluster at {address}: expected its authentication token, found {found}. {_TOKEN_HELP}") from answer
     if isinstance(answer, Exception):
         raise ResourceError(f"the cluster at {address} does not answer as Ray's head does: {answer}") from answer

@@ -11,9 +11,10 @@ import optuna
 import pyarrow as pa
 from ray import tune
 from ray.exceptions import RayError
-from ray.tune import FailureConfig, RunConfig, TuneConfig
+from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.search import ConcurrencyLimiter
 
 from digit_search.config import RunSettings, baseline_params, parse_duration
 from digit_search.data.split import RowSplit
@@ -22,7 +23,9 @@ from digit_search.history import EventLog, RunHistory, load_history
 from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder, trial_name
 from digit_search.search.live import LiveSearch, show_live
+from digit_search.search.reach import Reach, TrialPlace
 from digit_search.search.recorder import EndOfTrial, Recorder
+from digit_search.search.room import Room
 from digit_search.search.scheduler import make_scheduler
 from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
 from digit_search.search.study import Told, add_finished, describe_study, open_study
@@ -38,6 +41,8 @@ TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # CSV and JSON loggers would write what our own records hold already; TensorBoard's is asked for by name.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Our limit alone decides how many trials may wait for a place: they are what an autoscaler starts nodes for.
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",
     # A trial that failed before its first epoch has no score to report.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -127,10 +132,11 @@ def run_search(
     plan: WorkerPlan,
     control: SearchControl,
     on_end: Callable[[int], None],
+    reach: Reach | None = None,
 ) -> Sequence[TrialRecord]:
     """Run the trials that the folder's events do not hold yet, on the Ray that is up; return the records of all.
 
-    `on_end` hears of the number of each trial that ended.
+    `on_end` hears of the number of each trial that ended; `reach` knows the nodes of a cluster that was joined.
 
     Raises:
         SearchError: if every trial failed, with the reasons.
@@ -140,7 +146,7 @@ def run_search(
     """
     os.environ.update(TUNE_ENVIRONMENT)
     try:
-        _search_once(settings, folder, table, split, plan, control, on_end)
+        _search_once(settings, folder, table, split, plan, control, on_end, reach)
     except EndSearch as end:
         raise end.reason from None
     except (OSError, *RAY_FAILURES) as error:
@@ -201,6 +207,7 @@ def _search_once(
     plan: WorkerPlan,
     control: SearchControl,
     on_end: Callable[[int], None],
+    reach: Reach | None,
 ) -> None:
     """Give Tune what is left to try, and our records the last word when it ends, however it does."""
     events = EventLog(folder.events)
@@ -222,7 +229,7 @@ def _search_once(
         on_suggest=suggested,
         is_over=control.is_over,
     )
-    recording = _Recording(folder, events, live, control, on_end)
+    recording = _Recording(folder, events, live, control, on_end, reach)
     try:
         trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan))
         _make_tuner(settings, trainable, plan, searcher, earlier, recording).fit()
@@ -279,6 +286,8 @@ class _Recording:
     live: LiveSearch
     control: SearchControl
     on_end: Callable[[int], None]
+    reach: Reach | None
+    """Of a cluster that was joined."""
 
 
 def _make_tuner(
@@ -303,6 +312,8 @@ def _make_tuner(
         on_end=recording.on_end,
         num_hung=watch.num_hung,
     )
+    resources = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
+    place = TrialPlace(resources, recording.reach.bad) if recording.reach else None
     scheduler = make_scheduler(
         search.asha,
         metric=told.metric,
@@ -312,14 +323,18 @@ def _make_tuner(
         earlier=earlier.rungs,
         # Every result is compared with the notebook's configuration, so that one shows what it can do.
         never_stopped={0} if search.baseline else (),
+        place=place,
     )
+    limiter = ConcurrencyLimiter(searcher, plan.workers)
+    callbacks: list[Callback] = [recorder, watch, tensorboard_logger()]
+    if recording.reach:
+        callbacks.append(Room(limiter, plan, most=most_wanted(settings), reach=recording.reach, tell=recording.control.tell))
     return tune.Tuner(
         make_worker_class(trainable, recording.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
         tune_config=TuneConfig(
-            search_alg=searcher,
+            search_alg=limiter,
             scheduler=scheduler,
             num_samples=search.samples,
-            max_concurrent_trials=plan.workers,
             # A new process would import torch again for every trial, four seconds each.
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -329,11 +344,17 @@ def _make_tuner(
             name=recording.folder.tune.name,
             storage_path=str(recording.folder.path.resolve()),
             stop=EndOfTrial(recording.control.is_over),
-            callbacks=[recorder, watch, tensorboard_logger()],
+            callbacks=callbacks,
             failure_config=FailureConfig(max_failures=search.max_failures),
             verbose=0,
         ),
     )
+
+
+def most_wanted(settings: RunSettings) -> int:
+    """How many trials at a time a search can use, wherever it runs."""
+    workers, samples = settings.resources.workers, settings.search.samples
+    return samples if workers == "auto" else min(workers, samples)
 
 
 def _trial_name(trial: Trial) -> str:

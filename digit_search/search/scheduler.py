@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, MutableMapping
 from typing import Any
 
 import numpy as np
+from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -78,6 +79,7 @@ class RecordingAsha(AsyncHyperBandScheduler):
         decisions: MutableMapping[int, RungDecision],
         earlier: Iterable[RungDecision] = (),
         never_stopped: Container[int] = (),
+        place: PlacementGroupFactory | None = None,
     ) -> None:
         super().__init__(
             time_attr=STEP,
@@ -91,6 +93,7 @@ class RecordingAsha(AsyncHyperBandScheduler):
         self._reports_per_epoch = reports_per_epoch
         self._decisions = decisions
         self._never_stopped = never_stopped
+        self._place = place
         self._recall(earlier)
 
     def _recall(self, earlier: Iterable[RungDecision]) -> None:
@@ -104,6 +107,7 @@ class RecordingAsha(AsyncHyperBandScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Let a trial that goes on keep its places on the rungs: what was decided is not decided again."""
         super().on_trial_add(tune_controller, trial)
+        _put(trial, self._place)
         for _, scores in self._brackets[0]._rungs:
             name = _earlier_name(trial.config["trial"])
             if name in scores:
@@ -130,6 +134,26 @@ def _earlier_name(trial: int) -> str:
     return f"earlier_{trial}"
 
 
-def make_scheduler(asha: AshaSettings, **options: Any) -> TrialScheduler:
-    """RecordingAsha with these options, or first in first out where early stopping is off."""
-    return RecordingAsha(asha, **options) if asha.enabled else FIFOScheduler()
+def _put(trial: Trial, place: PlacementGroupFactory | None) -> None:
+    """Let the trial ask for its resources there: what Tune (2.60) gives it is a copy of the trainable's, which hears of no changes."""
+    if place is not None:
+        trial.update_resources(place)
+
+
+class PlacingFifo(FIFOScheduler):
+    """First in, first out, at a place."""
+
+    def __init__(self, place: PlacementGroupFactory | None = None) -> None:
+        super().__init__()
+        self._place = place
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, trial)
+        _put(trial, self._place)
+
+
+def make_scheduler(asha: AshaSettings, *, place: PlacementGroupFactory | None = None, **options: Any) -> TrialScheduler:
+    """RecordingAsha with these options, or first in first out where early stopping is off; `place` is where trials may run."""
+    if asha.enabled:
+        return RecordingAsha(asha, place=place, **options)
+    return PlacingFifo(place) if place else FIFOScheduler()

@@ -45,7 +45,7 @@ def plan_workers(settings: ResourceSettings, nodes: Sequence[Mapping[str, float]
     share = settings.gpus_per_trial
     if share == "auto":
         share = 1.0 if any(node.get("GPU", 0) >= 1 for node in offered) else 0.0
-    fit = sum(_trials_that_fit(settings.cpus_per_trial, share, node) for node in offered)
+    fit = trials_that_fit(settings.cpus_per_trial, share, offered)
     needs = f"{_count(settings.cpus_per_trial, 'CPU')} and {_count(share, 'GPU')}"
     if fit < 1:
         raise ResourceError(
@@ -60,7 +60,12 @@ def plan_workers(settings: ResourceSettings, nodes: Sequence[Mapping[str, float]
     return WorkerPlan(workers, settings.cpus_per_trial, 0.0 if is_uncounted else float(share), is_uncounted)
 
 
-def _trials_that_fit(cpus: int, gpus: float, node: Mapping[str, float]) -> int:
+def trials_that_fit(cpus: int, gpus: float, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many trials fit on the nodes together."""
+    return sum(_trials_on_node(cpus, gpus, node) for node in nodes)
+
+
+def _trials_on_node(cpus: int, gpus: float, node: Mapping[str, float]) -> int:
     """How many trials fit on one node. A share below 1 packs whole trials on each GPU: none spans two GPUs for its fraction."""
     fit = int(node.get("CPU", 0) // cpus)
     if gpus <= 0:

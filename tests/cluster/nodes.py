@@ -44,6 +44,8 @@ class Cluster:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH", "OMP_NUM_THREADS"))}
         # A home of its own: no token of the machine's user shall help.
         kept |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token" if self.token else "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        # A dead node is noticed in seconds.
+        kept |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000"}
         return kept | ({"RAY_AUTH_TOKEN": self.token} if self.token else {})
 
     def start(self, name: str, *options: str, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None) -> subprocess.Popen:
