@@ -54,9 +54,15 @@ def check_cluster(address: str) -> str:
     found = _found(address)
     _check_listens(found)
     # Only a token that was given for this purpose goes to an address from a configuration, not whichever lies in the home folder.
-    if address == "auto" or os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-    if is_token_auth_enabled() and not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+    is_given = address == "auto" or os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    try:
+        if is_given:
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        is_missing = is_token_auth_enabled() and not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    except AuthenticationError as error:
+        # RAY_AUTH_TOKEN_PATH names a file that is not there, or empty.
+        raise ResourceError(f"the cluster at {found}: {str(error).partition('. ')[0]}. {_TOKEN_HELP}") from error
+    if is_missing:
         raise ResourceError(f"the cluster at {found}: expected Ray's authentication token, found none. {_TOKEN_HELP}")
     _check_versions(found, _ask_versions(found))
     return found

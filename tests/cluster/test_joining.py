@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._private.runtime_env.packaging import create_package
+from ray.exceptions import AuthenticationError
 
 from digit_search.errors import ResourceError
 from digit_search.search import joining
@@ -75,3 +76,13 @@ def test_workers_are_sent_our_code_and_no_digits(tmp_path):
 def test_a_job_that_brought_its_folder_sends_nothing_more(monkeypatch):
     monkeypatch.setenv(RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps({"runtime_env": {"working_dir": "gcs://x.zip"}}))
     assert code_for_workers() == {}
+
+
+def test_a_token_file_that_is_not_there_is_told_with_what_to_do(monkeypatch, silent):
+    def load(**given):
+        raise AuthenticationError("RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty: /none. Ensure that the token")
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/none")
+    monkeypatch.setattr(joining, "maybe_enable_token_auth_if_token_available", load)
+    with pytest.raises(ResourceError, match=r"cannot be opened or is empty: /none\. Give it the cluster's token"):
+        check_cluster(silent)

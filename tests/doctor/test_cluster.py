@@ -49,45 +49,24 @@ def test_a_ray_that_cannot_be_reached_is_one_problem():
         yield
 
     (finding,) = judge_ray("10.0.0.1:6379", refuse, pytest.fail)
-    assert (finding.level, "ray status --address 10.0.0.1:6379" in finding.remedy) == ("problem", True)
+    assert (finding.level, finding.found) == ("problem", "the cluster at 10.0.0.1:6379 cannot be reached")
 
 
-MISMATCH = """the cluster at x cannot be reached or started: Version mismatch: The cluster was started with:
-    Ray: 2.59.0
-    Python: 3.12.1
-This process on 10.0.0.9 was started with:
-    Ray: 2.60.0
-    Python: 3.11.7
-"""
-
-
-@pytest.mark.parametrize(
-    ("address", "error", "found", "remedy"),
-    [
-        ("x", MISMATCH, "the cluster runs Ray 2.59.0 on Python 3.12.1, this is Ray 2.60.0 on Python 3.11.7", "make both the same"),
-        ("x", "Unauthenticated: InvalidAuthToken", "refuses our token or the lack of one", "ray get-auth-token"),
-        ("x", "Authentication is on but no authentication token was found", "refuses our token or the lack of one", "RAY_AUTH_TOKEN"),
-        ("x", "Failed to connect to GCS", "Failed to connect", "firewall"),
-        ("", "Ray did not start within 120 s", "did not start", "an odd network"),
-    ],
-)
-def test_why_ray_is_out_of_reach_is_told_with_a_remedy(address, error, found, remedy):
-    finding = judge_failure(address, error)
-    assert finding.level == "problem"
-    assert found in finding.found
-    assert "\n" not in finding.found
-    assert remedy in finding.remedy
+def test_why_ray_does_not_start_here_is_one_line_with_a_remedy():
+    finding = judge_failure("", "Ray did not start\nwithin 120 s")
+    assert (finding.level, finding.found) == ("problem", "Ray did not start within 120 s")
+    assert "odd network" in finding.remedy
 
 
 @pytest.mark.parametrize(
     ("values", "level", "text"),
     [
-        ({}, "ok", "4 CPUs, 0 GPUs; python 3.11.7, ray 2.60.0"),
+        ({}, "ok", "CPU 4, GPU 0; python 3.11.7, ray 2.60.0"),
         ({"versions": HERE | {"torch": "2.14.1+cu130"}}, "ok", "torch 2.14.1+cu130"),
         ({"versions": HERE | {"torch": "2.13.0"}}, "warning", "here: torch 2.14.1"),
         ({"versions": HERE | {"python": "3.11.9"}}, "warning", "here: python 3.11.7"),
         ({"versions": {"python": "3.11.7", "ray": "2.60.0"}}, "problem", "without torch, torchvision, pyarrow, optuna"),
-        ({"gpus": 2, "sees_cuda": True}, "ok", "2 GPUs"),
+        ({"gpus": 2, "sees_cuda": True}, "ok", "GPU 2"),
         ({"gpus": 2}, "warning", "Ray counts a GPU that torch cannot use"),
         ({"versions": {}, "error": "no answer within 60 s"}, "problem", "no answer within 60 s"),
     ],
