@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ FINAL = ("completed", "stopped", "failed")
 class Run:
     """A run of the configuration above, and the process that works on it."""
 
-    def __init__(self, results: Path, data: Path) -> None:
+    def __init__(self, results: Path, data: Path, *, scheme: str = "", environment: Mapping[str, str] | None = None) -> None:
+        """Take where it is kept: `scheme` makes that a URI."""
         # All have one name, because best.toml holds it.
         self.folder = results / "run"
+        self._scheme = scheme
+        self._environment = {**os.environ, **(environment or {})}
         self._data = data
         self._log = results.parent / f"{results.name}.out"
         self.process: subprocess.Popen | None = None
@@ -39,15 +42,20 @@ class Run:
     def start(self) -> None:
         """Begin the run, or go on with it."""
         if self.is_begun():
-            argv = ["resume", self.folder]
+            argv = ["resume", f"{self._scheme}{self.folder}"]
         else:
-            argv = ["--data", self._data, "--results", self.folder.parent, "--name", self.folder.name]
+            argv = ["--data", self._data, "--results", f"{self._scheme}{self.folder.parent}", "--name", self.folder.name]
             argv += [part for setting in SETTINGS for part in ("--set", setting)]
         self._events_before = len(self.events())
         with self._log.open("w") as log:
             # A session of its own, so that a Ctrl-C can reach the whole group, as a terminal's does.
             self.process = subprocess.Popen(
-                [sys.executable, "tune_main.py", *map(str, argv)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                [sys.executable, "tune_main.py", *map(str, argv)],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
