@@ -45,6 +45,8 @@ class RemoteLock:
         self._remote = remote
         self._owner = owner
         self._newest = ""
+        self.knows_newest = False
+        """Whether the lock, as it was found, told which working copy is the newest."""
         self._ended = threading.Event()
         self.taken_by = ""
         """The machine of who took the lock from us, because we seemed lost."""
@@ -73,6 +75,7 @@ class RemoteLock:
                     f"{self._remote.shown(LOCK)} is deleted"
                 )
             self._newest = before.newest
+            self.knows_newest = bool(before.newest)
             self._write(held=True)
         finally:
             self._remote.delete(claim)

@@ -79,7 +79,7 @@ class RemoteRunFolder(RunFolder):
             raise StorageError(f"{self.path}: cannot be made: {error.strerror}; XDG_CACHE_HOME names another place") from error
         with RunFolder.locked(self):
             lock, mirror = RemoteLock(self.remote, self._token()), Mirror(self, self.remote)
-            is_newest = lock.take()
+            is_newest = lock.take() or (not lock.knows_newest and self._has_more_events())
             try:
                 with lock.kept():
                     self._make_current(mirror, is_newest=is_newest)
@@ -98,6 +98,11 @@ class RemoteRunFolder(RunFolder):
         if not file.exists():
             write_whole(file, uuid.uuid4().hex)
         return file.read_text()
+
+    def _has_more_events(self) -> bool:
+        """Whether the working copy is ahead of the store, where somebody deleted the lock, or the store's whole content."""
+        there = self.remote.files().get(self.events.name)
+        return self.events.is_file() and (there is None or there.size <= self.events.stat().st_size)
 
     def _make_current(self, mirror: Mirror, *, is_newest: bool) -> None:
         """See that the working copy is at least as new as the store's."""

@@ -113,6 +113,14 @@ def test_a_killed_run_goes_on_at_once_with_all_that_its_working_copy_knows(kille
     assert not killed_run.path.exists()
 
 
+def test_a_working_copy_that_is_ahead_of_the_store_survives_that_the_lock_or_all_of_it_is_deleted_there(killed_run):
+    for name in killed_run.remote.files():
+        killed_run.remote.delete(name)
+    with killed_run.locked():
+        assert "only here" in killed_run.events.read_text()
+    assert b"only here" in killed_run.remote.get("events.jsonl", 10**6)
+
+
 def test_a_working_copy_is_put_aside_when_another_machine_went_on_with_the_run(results, killed_run, tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
