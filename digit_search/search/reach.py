@@ -14,7 +14,8 @@ from ray.tune import PlacementGroupFactory
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from digit_search.errors import ResourceError
+from digit_search.errors import ResourceError, StorageError
+from digit_search.remote import Remote, is_uri
 from digit_search.run_folder import write_whole
 
 ANSWER_SECONDS = 120.0
@@ -30,13 +31,22 @@ def probe(folder: str, token: str, node: str) -> str:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed there (pip install -r requirements.txt)"
-    if "://" in folder:
-        return ""
+    if is_uri(folder):
+        return _probe_store(Remote(folder), _mark(token, node))
     try:
         found = (Path(folder) / _mark(token)).read_text()
         (Path(folder) / _mark(token, node)).write_text(found)
     except (OSError, ValueError) as error:
         return f"{getattr(error, 'strerror', None) or error}"
+    return ""
+
+
+def _probe_store(place: Remote, mark: str) -> str:
+    try:
+        place.put(mark, b"reached")
+        place.delete(mark)
+    except StorageError as error:
+        return str(error)
     return ""
 
 
@@ -67,13 +77,13 @@ class Reach:
 
     def begin(self) -> None:
         """Leave the mark that the nodes look for."""
-        if "://" not in self._folder:
+        if not is_uri(self._folder):
             Path(self._folder).mkdir(parents=True, exist_ok=True)
             write_whole(Path(self._folder) / _mark(self._token), self._token)
 
     def end(self) -> None:
         """Take all marks away."""
-        if "://" not in self._folder:
+        if not is_uri(self._folder):
             for path in Path(self._folder).glob(f"{_mark(self._token)}*"):
                 path.unlink(missing_ok=True)
 
@@ -96,7 +106,7 @@ class Reach:
             problem = ray.get(ref)
         except RayError as error:
             return str(error).partition("\n")[0]
-        if not problem and "://" not in self._folder and not (Path(self._folder) / _mark(self._token, node)).exists():
+        if not problem and not is_uri(self._folder) and not (Path(self._folder) / _mark(self._token, node)).exists():
             problem = "it wrote there, but this machine does not see it: another folder of the same name"
         return problem
 

@@ -123,3 +123,11 @@ def test_the_probe_says_what_a_node_lacks(tmp_path, monkeypatch):
     assert reach_module.probe(str(tmp_path / "tune"), token, "node").startswith("no_such_library not installed there")
     reach.end()
     assert list((tmp_path / "tune").iterdir()) == []
+
+
+def test_the_probe_of_a_store_says_what_keeps_a_node_from_it_and_leaves_nothing(store):
+    place = store.uri("results/run/tune")
+    assert reach_module.probe(place, "0123456789", "node") == ""
+    assert store.done[-2:] == ["put bucket/results/run/tune/.reach-01234567-node", "delete bucket/results/run/tune/.reach-01234567-node"]
+    store.failures_left = 3
+    assert "cannot be written: AWS Error NETWORK_CONNECTION" in reach_module.probe(place, "0123456789", "node")
