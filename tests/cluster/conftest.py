@@ -1,4 +1,4 @@
-"""A cluster for the tests that break none of it."""
+"""One cluster for all tests on real nodes: each start costs seconds."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,12 @@ import pytest
 from tests.cluster.nodes import Cluster
 
 
-@pytest.fixture
-def cluster(tmp_path) -> Iterator[Cluster]:
-    """A cluster without nodes yet; every process of it ends with the test."""
-    made = Cluster(tmp_path)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
+    """A head with two cores; every process of it, and of nodes that tests add, ends with the module's tests."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
+        made.start("head", "--num-cpus=2")
         yield made
     finally:
         made.close()

@@ -33,6 +33,7 @@ class Cluster:
         self.folder = folder
         self.ip = head_ip or _own_address()
         self.address = f"{self.ip}:{free_port()}"
+        self.dashboard = f"http://{self.ip}:{free_port()}"
         self.token = token
         self._nodes: dict[str, subprocess.Popen] = {}
         self._seen: set[psutil.Process] = set()
@@ -43,6 +44,7 @@ class Cluster:
         """For whoever works with the cluster: without what would lead to another one."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH", "OMP_NUM_THREADS"))}
         # A home of its own: no token of the machine's user shall help.
+        kept |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         kept |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token" if self.token else "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         # A dead node is noticed in seconds.
         kept |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000"}
@@ -52,11 +54,11 @@ class Cluster:
         """Start a node, the head where it is the first; wait until it is there."""
         port = self.address.rpartition(":")[2]
         first = ["--head", f"--port={port}", f"--node-ip-address={self.ip}"] if not self._nodes else [f"--address={self.address}"]
-        if not self._nodes and not any("dashboard" in option for option in options):
-            first += ["--include-dashboard=false"]
+        if not self._nodes:
+            first += ["--dashboard-host", self.ip, "--dashboard-port", self.dashboard.rpartition(":")[2]]
         fixed = ["--block", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
-        # Ports of the workers: any that are free, since all nodes are on one machine.
-        fixed += ["--min-worker-port=0", "--max-worker-port=0"]
+        # Ports that are free, since all nodes are on one machine.
+        fixed += ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"]
         log = self.folder / f"{name}.out"
         with log.open("w") as out:
             process = subprocess.Popen(
@@ -121,10 +123,13 @@ SETTINGS = ("search.startup_trials=2", "search.asha.enabled=false", "search.spac
 SETTINGS += ("search.asha.max_epochs=2", "retrain.max_epochs=1", "ray.dashboard=false")
 
 
-def search(cluster: Cluster, name: str, *argv: object, env: Mapping[str, str] | None = None) -> subprocess.Popen:
-    """Start `tune_main.py` on the cluster, from a folder that is not ours; its output goes to `<name>.log`."""
+def search(
+    cluster: Cluster, name: str, *argv: object, before: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> subprocess.Popen:
+    """Start `tune_main.py` from a folder that is not ours; its output goes to `<name>.log`. `before` may hand it over to elsewhere."""
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    command = [sys.executable, ROOT / "tune_main.py", "--results", cluster.folder / "results", "--name", name, *settings, *argv]
+    program = ["python", "tune_main.py"] if before else [sys.executable, ROOT / "tune_main.py"]
+    command = [*before, *program, "--results", cluster.folder / "results", "--name", name, *settings, *argv]
     with (cluster.folder / f"{name}.log").open("w") as log:
         return subprocess.Popen(
             [str(word) for word in command],

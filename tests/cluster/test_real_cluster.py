@@ -1,48 +1,18 @@
 """Real searches on real nodes: one machine, each node with processes of its own, token authentication on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 
-import pytest
-
-from tests.cluster.nodes import Cluster, output, reports, search, trials, wait_until
-
-
-@pytest.fixture
-def on_two_nodes(cluster) -> Cluster:
-    cluster.start("head")
-    cluster.start("second")
-    return cluster
-
-
-def test_a_search_goes_on_when_a_node_dies_and_uses_one_that_joins(on_two_nodes, tiny_data):
-    cluster = on_two_nodes
-    run = search(cluster, "run", "--address", cluster.address, "--data", tiny_data, "--samples", 14, "--max-epochs", 4)
-    wait_until(lambda: len({report["node"] for report in reports(cluster, "run")}) == 2, run)
-    cluster.kill("second")
-    dead = {report["node"] for report in reports(cluster, "run")}
-    cluster.start("third")
-    assert run.wait(200) == 0, output(cluster, "run")
-    rows = trials(cluster, "run")
-    assert [row["status"] for row in rows] == ["completed"] * 14, output(cluster, "run")
-    assert {row["epochs"] for row in rows} == {"4"}
-    # Three nodes on one host have three names.
-    assert len({report["node"] for report in reports(cluster, "run")} - dead) == 1, output(cluster, "run")
-    # No report was lost or repeated.
-    assert sorted((report["trial"], report["metrics"]["epoch"]) for report in reports(cluster, "run")) == [
-        (trial, epoch) for trial in range(14) for epoch in (1.0, 2.0, 3.0, 4.0)
-    ]
+from tests.cluster.nodes import RAY, ROOT, Cluster, output, reports, search, trials, wait_until
 
 
 def test_a_wrong_token_and_none_are_one_message(cluster, tiny_data):
-    cluster.start("head")
-    runs = [
-        search(cluster, name, "--address", cluster.address, "--data", tiny_data, env={"RAY_AUTH_TOKEN": token})
-        for name, token in (("another", "f" * 64), ("none", ""))
-    ]
-    for run, name in zip(runs, ("another", "none"), strict=True):
+    options = ("--address", cluster.address, "--data", tiny_data)
+    runs = {name: search(cluster, name, *options, env={"RAY_AUTH_TOKEN": token}) for name, token in (("another", "f" * 64), ("none", ""))}
+    for name, run in runs.items():
         assert run.wait(60) == 2
         told = output(cluster, name)
         assert f"authentication token, found {name}" in told
@@ -51,33 +21,57 @@ def test_a_wrong_token_and_none_are_one_message(cluster, tiny_data):
         assert "gcs_client" not in told
 
 
-def test_two_searches_share_a_cluster_and_keep_apart_and_an_interrupt_of_one_hurts_nobody(on_two_nodes, tiny_data):
-    cluster = on_two_nodes
-    options = ("--address", cluster.address, "--data", tiny_data, "--max-epochs", 3)
-    first = search(cluster, "first", *options, "--samples", 40)
-    wait_until(lambda: len({report["node"] for report in reports(cluster, "first")}) == 2, first)
-    second = search(cluster, "second", *options, "--samples", 4)
-    assert second.wait(200) == 0, output(cluster, "second")
+def test_a_search_and_a_submitted_job_share_the_cluster_and_an_interrupt_of_one_hurts_nobody(cluster, tiny_data):
+    first = search(cluster, "first", "--address", cluster.address, "--data", tiny_data, "--samples", 60)
+    wait_until(lambda: len({report["trial"] for report in reports(cluster, "first")}) > 1, first)
+    # No --address: a job joins the cluster that it was submitted to. There is one node: Ray's nodes on one host would share the folder into
+    # which a job's working folder is unpacked, and take it from under each other.
+    submit = (RAY, "job", "submit", "--address", cluster.dashboard, "--working-dir", str(ROOT), "--")
+    job = search(cluster, "job", "--data", tiny_data, "--samples", 3, "--set", "ray.dashboard=true", before=submit)
+    assert job.wait(200) == 0, output(cluster, "job")
+    assert f"joining the cluster at {cluster.address}" in output(cluster, "job")
     assert first.poll() is None, output(cluster, "first")
-    assert "2 searches share" in output(cluster, "first")
+    assert "2 searches share them: 1 trial at a time" in output(cluster, "first")
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait(60) == 130, output(cluster, "first")
     assert "Traceback" not in output(cluster, "first")
-    assert [row["status"] for row in trials(cluster, "second")] == ["completed"] * 4
+    assert [row["status"] for row in trials(cluster, "job")] == ["completed"] * 3
+    assert {row["status"] for row in trials(cluster, "first")} == {"completed", "interrupted"}
     # The cluster goes on, and nothing of either search is left on it.
     assert living_actors(cluster) == []
 
 
 def living_actors(cluster: Cluster) -> list[str]:
+    """Actors of searches, once Ray has ended those that are about to end."""
     code = (
         "import ray, time\n"
         f"ray.init(address='{cluster.address}', log_to_driver=False, logging_level='ERROR')\n"
-        "alive = lambda: [a['Name'] or a['ActorID'] for a in ray._private.state.actors().values() if a['State'] not in ('DEAD',)]\n"
+        "alive = lambda: [a['ActorClassName'] for a in ray._private.state.actors().values() if a['State'] != 'DEAD']\n"
+        "ours = lambda: [name for name in alive() if 'Job' not in name]\n"
         "deadline = time.monotonic() + 20\n"
-        "while alive() and time.monotonic() < deadline: time.sleep(0.2)\n"
-        "print(*alive())\n"
+        "while ours() and time.monotonic() < deadline: time.sleep(0.2)\n"
+        "print(*ours())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=cluster.environment, cwd=cluster.folder, capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout.split()
+
+
+def test_a_search_goes_on_when_a_node_dies_and_uses_one_that_joins(cluster, tiny_data):
+    cluster.start("second")
+    run = search(cluster, "run", "--address", cluster.address, "--data", tiny_data, "--samples", 14, "--max-epochs", 4)
+    wait_until(lambda: len({report["node"] for report in reports(cluster, "run")}) == 2, run)
+    cluster.kill("second")
+    before = {report["node"] for report in reports(cluster, "run")}
+    cluster.start("third")
+    assert run.wait(200) == 0, output(cluster, "run")
+    rows = trials(cluster, "run")
+    assert [row["status"] for row in rows] == ["completed"] * 14, output(cluster, "run")
+    assert {row["epochs"] for row in rows} == {"4"}
+    # Three nodes on one host have three names, and the new one has worked.
+    assert len({report["node"] for report in reports(cluster, "run")} - before) == 1, output(cluster, "run")
+    # No report was lost or made twice.
+    made = sorted((report["trial"], report["metrics"]["epoch"]) for report in reports(cluster, "run"))
+    assert made == [(trial, float(epoch)) for trial in range(14) for epoch in (1, 2, 3, 4)]
+    assert re.search(r"the cluster has 2 nodes: 3 trials at a time", output(cluster, "run"))
