@@ -116,13 +116,14 @@ def parse_header(path: Path, header: bytes, labelled: bool) -> list[str]:
 def _header_problem(names: Sequence[str], expected: Sequence[str], labelled: bool) -> str:
     """What is wrong with the names of the columns and what to do, or nothing."""
     doubled = [name for name, count in Counter(names).items() if count > 1]
-    missing = sorted(set(expected) - set(names), key=expected.index)
-    extra = [name for name in dict.fromkeys(names) if name not in set(expected)]
+    wanted, found = set(expected), set(names)
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in dict.fromkeys(names) if name not in wanted]
     if names and all(_INTEGER.fullmatch(name) for name in names):
         return "there is no header line. Put it in front"
     if missing == ["label"] and not extra:
         return "there are no labels, so this looks like test.csv. Give train.csv the labelled digits"
     if extra == ["label"] and not missing and not labelled:
         return "there is a label, so this looks like train.csv. Give test.csv the digits without labels"
-    told = [f"{_few(found)} {what}" for found, what in ((missing, "missing"), (extra, "not expected"), (doubled, "doubled")) if found]
+    told = [f"{_few(some)} {what}" for some, what in ((missing, "missing"), (extra, "not expected"), (doubled, "doubled")) if some]
     return "; ".join(told) + ". Download the file again, or mend its header" if told else ""
