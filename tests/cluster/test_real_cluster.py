@@ -2,9 +2,12 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+
+import pytest
 
 from tests.cluster.nodes import RAY, ROOT, Cluster, output, reports, search, trials, wait_until
 
@@ -75,3 +78,18 @@ def test_a_search_goes_on_when_a_node_dies_and_uses_one_that_joins(cluster, tiny
     made = sorted((report["trial"], report["metrics"]["epoch"]) for report in reports(cluster, "run"))
     assert made == [(trial, float(epoch)) for trial in range(14) for epoch in (1, 2, 3, 4)]
     assert re.search(r"the cluster has 2 nodes: 3 trials at a time", output(cluster, "run"))
+
+
+def test_a_node_that_does_not_reach_the_results_is_refused_at_the_start(cluster, tiny_data):
+    results = cluster.folder / "results"
+    results.mkdir(exist_ok=True)
+    hide = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {shlex.quote(str(results))} && exec "$@"', "hidden"]
+    if subprocess.run([*hide, "true"], capture_output=True).returncode:
+        pytest.skip("needs a mount namespace, which only root may make, on Linux")
+    cluster.start("blind", prefix=hide)
+    run = search(cluster, "unreached", "--address", cluster.address, "--data", tiny_data)
+    assert run.wait(120) == 2, output(cluster, "unreached")
+    assert re.search(r"1 of the cluster's \d nodes cannot keep checkpoints there .*No such file", output(cluster, "unreached"))
+    assert "Give --results a folder that all nodes share" in output(cluster, "unreached")
+    assert not reports(cluster, "unreached")
+    assert not list((results / "unreached").rglob(".reach-*"))
