@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 import ray
 from ray._private import ray_constants
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_config import JobConfig
 
 from digit_search.config import RaySettings
@@ -162,6 +162,9 @@ def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
     try:
         with _bounded(settings.start_timeout_seconds), _away_from_the_network(not settings.address):
             return ray.init(**_start_options(settings), job_config=JobConfig(metadata=dict(job))).dashboard_url or ""
+    except AuthenticationError as error:
+        # RAY_AUTH_TOKEN_PATH names a file that is not there, or empty: no lost Ray, and no better the next time.
+        raise ResourceError(f"Ray: {str(error).partition('. ')[0]}. Mend or unset it; without it Ray makes a token of its own") from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the cluster at {settings.address}" if settings.address else "Ray on this machine"
         raise ResourceError(f"{where} cannot be reached or started: {error}") from error

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 
 from digit_search.environment import check_dashboard_host
 from digit_search.errors import RayLostError, ResourceError
@@ -99,6 +99,15 @@ def test_a_sigterm_while_ray_starts_is_an_interrupt(monkeypatch):
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(KeyboardInterrupt), running_ray(RaySettings()):
+        pass
+
+
+def test_a_token_that_is_not_there_is_told_at_once_and_is_no_lost_ray(monkeypatch):
+    def init(**options):
+        raise AuthenticationError("RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty: /none. Ensure that much more.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ResourceError, match=r"RAY_AUTH_TOKEN_PATH is set .*: /none\. Mend or unset it"), running_ray(RaySettings()):
         pass
 
 
