@@ -124,7 +124,7 @@ def _retrain(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from digit_search.pipeline import predict_file
 
-    predict_file(arguments.model, arguments.test, arguments.out, say)
+    predict_file(arguments.model, arguments.test, arguments.out, arguments.max_csv_bytes, say)
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -221,6 +221,9 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument("model", type=Path, metavar="MODEL.pt", help="weights as a run writes them")
     predict.add_argument("--test", type=Path, required=True, metavar="CSV", help="digits without labels, .csv or .csv.gz")
     predict.add_argument("--out", type=Path, required=True, metavar="CSV", help="where ImageId,Label go")
+    predict.add_argument(
+        "--max-csv-bytes", type=_positive, default=1 << 30, metavar="N", help="refuse a CSV that unpacks to more (default: 1 GiB)"
+    )
     report = add("report", "make a run's tables and report again from its files, or compare several runs", _report)
     report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder; several are compared, their reports left alone")
     report.add_argument("--json", action="store_true", help="print the summary as JSON instead, and write nothing")
@@ -266,7 +269,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def _run_as_program() -> None:
     # Until a run catches it, SIGTERM means what Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        # A second one, after the run's own handlers were put back.
+        code = 130
+    if code == 130:
+        # All is written and told. Python's own way out takes a second signal for its death, and crashes where Ray (2.60) was broken off in
+        # its start.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    _run_as_program()

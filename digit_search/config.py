@@ -19,8 +19,12 @@ from digit_search.setting_problems import problem_lines
 from digit_search.space import Dimension, ParamValue, Settings, check_value, default_space, dimension_model, dimension_problems
 from digit_search.untrusted import read_bounded
 
-MAX_CONFIG_BYTES = 1 << 18
+MAX_CONFIG_BYTES = 1 << 20
+"""Ten thousand points to try; configs/default.toml takes 6 KB. The settings as resolved are held to it too, or a run could not go on."""
+MAX_REPORTS = 10_000
+"""Of one training: its whole curve is one line of events.jsonl (`history.MAX_EVENT_BYTES`)."""
 MAX_DEPTH = 12
+MAX_PROBLEMS = 30
 MAX_DOTS_A_LINE = 200
 SMALLEST_SHARE = 0.0001
 """Of a GPU: Ray (2.60) counts in ten-thousandths and refuses less."""
@@ -68,7 +72,7 @@ class DataSettings(Settings):
     """A folder with train.csv and test.csv (or .gz); "auto": data/digit-recognizer where it exists, else "sample", the embedded digits."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     cache_dir: str = "auto"
-    """Parsed tables are kept there as Arrow files; "auto": the user's cache folder; "" keeps none."""
+    """Parsed tables are kept there as Arrow files; "auto": the user's cache folder, as for a run that goes on; "" keeps none."""
     max_csv_bytes: Annotated[int, Field(ge=1, lt=2**62)] = 1 << 30
     """A CSV that unpacks to more than this is refused."""
 
@@ -209,6 +213,16 @@ class RunSettings(Settings):
     ray: RaySettings = Field(default_factory=RaySettings)
 
     @model_validator(mode="after")
+    def _curves_can_be_kept(self) -> "RunSettings":
+        for name, epochs in (("search.asha", self.search.asha.max_epochs), ("retrain", self.retrain.max_epochs)):
+            if epochs * self.search.reports_per_epoch > MAX_REPORTS:
+                raise ValueError(
+                    f"{name}.max_epochs: expected at most {MAX_REPORTS} reports of one training, found {epochs} epochs with "
+                    f"search.reports_per_epoch {self.search.reports_per_epoch}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _shares_of_gpus_can_be_given(self) -> "RunSettings":
         gpus = self.resources.gpus_per_trial
         if gpus != "auto" and gpus > 1 and gpus != int(gpus):
@@ -336,7 +350,10 @@ def validate_settings(tree: Mapping[str, Any], source: str) -> RunSettings:
         problems += problem_lines(error, RunSettings)
     if problems:
         count = "one setting" if len(problems) == 1 else f"{len(problems)} settings"
-        raise ConfigError(f"{source}: {count} cannot be used:\n  " + "\n  ".join(problems))
+        more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+        raise ConfigError(f"{source}: {count} cannot be used:\n  " + "\n  ".join(problems[:MAX_PROBLEMS] + more))
+    if (size := len(to_toml(settings).encode())) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{source}: expected settings of at most {MAX_CONFIG_BYTES} bytes as a run's config.toml, found {size}")
     return settings
 
 

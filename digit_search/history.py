@@ -24,12 +24,12 @@ from digit_search.records import (
     TrialStatus,
 )
 from digit_search.space import check_value
-from digit_search.untrusted import parse_json, read_bounded
+from digit_search.untrusted import max_file_bytes, open_bounded, parse_json
 
-MAX_EVENTS_BYTES = 1 << 29
-"""Over a million reports."""
 MAX_EVENT_BYTES = 1 << 22
-"""A line: a retraining of ten thousand epochs. Parsed, a hostile one takes 28 times as much."""
+"""A line: a retraining of `config.MAX_REPORTS`, 350 bytes each. Parsed, a hostile one takes 28 times as much."""
+MAX_ERROR_LETTERS = 2000
+"""Of a trial's error, which may hold whatever a library puts there."""
 MAX_AT = 1e11
 """Seconds since the Unix epoch: the year 5138."""
 MAX_NUMBER = 1e15
@@ -70,8 +70,20 @@ class EventLog:
         self._end_torn_line()
 
     def _end_torn_line(self) -> None:
-        if self._path.exists() and (content := self._path.read_bytes()) and not content.endswith(b"\n"):
-            os.truncate(self._path, content.rfind(b"\n") + 1)
+        try:
+            with self._path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - MAX_EVENT_BYTES))
+                tail = file.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"{self._path}: cannot be read: {error.strerror}. Mend the disk or its permissions.") from error
+        whole = tail.rfind(b"\n") + 1
+        if not whole and size > len(tail):
+            raise RunFolderError(f"{self._path}: expected a line of at most {MAX_EVENT_BYTES} bytes at its end, found a longer one")
+        if whole < len(tail):
+            os.truncate(self._path, size - len(tail) + whole)
 
     def append(self, event: str, at: float, **values: Any) -> None:
         """Add one event.
@@ -98,7 +110,7 @@ class EventLog:
         self.append("epoch", at, trial=trial, metrics=asdict(metrics), device=device, node=node, rung=rung)
 
     def trial_ended(self, trial: int, status: TrialStatus, at: float, error: str = "") -> None:
-        self.append("trial_ended", at, trial=trial, status=status, error=error)
+        self.append("trial_ended", at, trial=trial, status=status, error=error[:MAX_ERROR_LETTERS])
 
     def warm_trial(self, earlier: EarlierTrial, at: float) -> None:
         self.append("warm_trial", at, run=earlier.run, record=asdict(earlier.record))
@@ -130,36 +142,34 @@ def _append_whole(descriptor: int, line: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _whole_lines(content: bytes) -> Iterator[bytes]:
-    start = 0
-    while end := content.find(b"\n", start) + 1:
-        yield content[start : end - 1]
-        start = end
-
-
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """Parse the events of a run one by one; a last line that a crash cut short is left out.
 
     Raises:
         RunFolderError: if the file is missing or a whole line is no event.
     """
+    number = 0
     try:
-        content = read_bounded(path, MAX_EVENTS_BYTES)
+        with open_bounded(path, max_file_bytes()) as file:
+            while (line := file.readline(MAX_EVENT_BYTES)).endswith(b"\n") or len(line) == MAX_EVENT_BYTES:
+                number += 1
+                yield _parse_event(line, f"{path}: line {number}")
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read: {error.strerror}; a run's events are expected there") from error
-    for number, line in enumerate(_whole_lines(content), start=1):
-        try:
-            if len(line) > MAX_EVENT_BYTES:
-                raise ValueError("no event is so long")
-            event = parse_json(line)
-            if not 0 <= event["at"] < MAX_AT:
-                raise ValueError("no moment")
-            event |= {"event": str(event["event"]), "at": float(event["at"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(
-                f"{path}: line {number}: expected an event as JSON of at most {MAX_EVENT_BYTES} bytes, found {line[:80]!r}"
-            ) from error
-        yield event
+
+
+def _parse_event(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        if not line.endswith(b"\n"):
+            raise ValueError("no event is so long")
+        event = parse_json(line)
+        if not 0 <= event["at"] < MAX_AT:
+            raise ValueError("no moment")
+        return event | {"event": str(event["event"]), "at": float(event["at"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"{where}: expected an event as JSON of at most {MAX_EVENT_BYTES} bytes, found {line[:80].rstrip()!r}"
+        ) from error
 
 
 def _apply(trials: dict[int, TrialRecord], epochs: dict[int, list[EpochMetrics]], event: Mapping[str, Any]) -> None:

@@ -40,6 +40,19 @@ def memory_limit(proc: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> int | No
     return min(limits, default=None)
 
 
+def usable_memory() -> int | None:
+    """Bytes of memory that this process may use, None where nobody tells."""
+    return min((limit for limit in (total_memory(), memory_limit()) if limit), default=None)
+
+
+def total_memory() -> int:
+    """Bytes of the machine, 0 where Python cannot tell without a library."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
 def _folders(proc: Path, root: Path, controller: str) -> Iterator[Path]:
     """The folders whose limits hold for this process: its group's and those above it.
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from digit_search.errors import StorageError
 from digit_search.remote import Remote
 from digit_search.run_folder import RunFolder
+from digit_search.untrusted import max_file_bytes
 
 PAUSE_SECONDS = 3.0
 PAUSE_SHARE = 4.0
 """The pause is at least so many times as long as what it follows: events.jsonl cannot be appended to there and grows."""
-MAX_FILE_BYTES = 1 << 29
 FROM_TUNE = re.compile(r"tune/trial_\d{4,9}/(events\.out\.tfevents\.[\w.-]{1,200}|error\.log|error\.txt)")
 """What others read of Ray Tune's own files. The workers write their checkpoints to the store themselves."""
 OF_TRAININGS = re.compile(r"retraining/(trial_\d{4,9}_\d{1,10}(\.pt|\.txt|/checkpoint_[01]\.pt)|checkpoint_[01]\.pt)")
@@ -49,7 +49,7 @@ class Mirror:
         try:
             for name in sorted(names, key=lambda name: (name == self._folder.config.name, name != self._folder.events.name)):
                 path = self._folder.path / name
-                if self._remote.download(name, path, MAX_FILE_BYTES):
+                if self._remote.download(name, path, max_file_bytes()):
                     self._known[name] = _stamp(path)
         except OSError as error:
             raise StorageError.of(self._folder.path, error) from error

@@ -64,7 +64,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         if "done" in load_history(folder.events).phases:
             say(f"{folder.shown()} is finished: {folder.shown(folder.report_html)}")
             return
-        settings = load_settings(folder.config)
+        settings = _settings_of(folder)
         digits, split = _read(settings, say)
         check_same_settings(folder.environment, settings)
         check_same_run(folder.environment, digits, force=force)
@@ -165,6 +165,9 @@ def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
     split = split_rows(
         label_view(digits.train), validation_fraction=data.validation_fraction, seed=settings.seed, file=str(digits.source.train)
     )
+    if data.cache_dir not in ("", "auto"):
+        # Said because a configuration from elsewhere could name any folder.
+        say(f"cache: parsed tables are kept in {data.cache_dir}")
     if digits.source.embedded:
         say("NOTE: this run uses the embedded SAMPLE of 5,000 digits; --data DIR takes the folder of Kaggle's train.csv and test.csv.")
     say(
@@ -172,6 +175,17 @@ def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
         f"{digits.test.num_rows:,} to predict"
     )
     return digits, split
+
+
+def _settings_of(folder: RunFolder, retrain_max_epochs: int | None = None) -> RunSettings:
+    """The settings with which a run goes on.
+
+    Its folder may come from anybody, so nothing in it names a place to write to: parsed tables go to the user's cache folder, or nowhere.
+    """
+    settings = load_settings(folder.config, flags={"retrain.max_epochs": retrain_max_epochs})
+    if settings.data.cache_dir in ("", "auto"):
+        return settings
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"cache_dir": "auto"})})
 
 
 def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, warm: Iterable[EarlierTrial]) -> RunSettings:
@@ -239,12 +253,12 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
         UserError: if there is no such trial, or the data are not the run's any more.
     """
     with Interrupts().caught(), folder.locked():
-        settings = load_settings(folder.config)
+        settings = _settings_of(folder, max_epochs)
         record = _trial_to_retrain(folder, trial, settings.search.rank_by)
         digits, split = _read(settings, say)
         check_same_run(folder.environment, digits, force=True)
         EventLog(folder.events).phase("resume", at=time.time())
-        retrained = _retrain(settings, folder, digits, split, record, max_epochs or settings.retrain.max_epochs, say, resume=False)
+        retrained = _retrain(settings, folder, digits, split, record, settings.retrain.max_epochs, say, resume=False)
         write_report(folder)
     say(f"report: {folder.shown(folder.report_html)}")
     return retrained
@@ -262,13 +276,13 @@ def _trial_to_retrain(folder: RunFolder, trial: int | None, rank_by: str) -> Tri
     return found[0]
 
 
-def predict_file(model: Path, test: Path, out: Path, say: Say) -> None:
-    """Predict the digits of a CSV with saved weights and write `ImageId,Label`.
+def predict_file(model: Path, test: Path, out: Path, max_csv_bytes: int, say: Say) -> None:
+    """Predict the digits of a CSV, of at most so many bytes, with saved weights and write `ImageId,Label`.
 
     Raises:
         UserError: if the CSV or the weights cannot be used, or `out` cannot be written.
     """
-    table = read_test(test)
+    table = read_test(test, max_csv_bytes=max_csv_bytes)
     from digit_search.retraining import predict_with_weights
 
     predict_with_weights(model, table, out, say)

@@ -4,17 +4,34 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-MAX_JSON_BYTES = 1 << 20
-"""Of a file that is read whole, as environment.json is: some 2 KB."""
+from digit_search.limits import usable_memory
+
+MAX_JSON_BYTES = 1 << 22
+"""Of environment.json, some 2 KB: it repeats the settings, which take at most a quarter of this (`config.MAX_CONFIG_BYTES`)."""
+LEAST_FILE_BYTES = 1 << 29
+"""Over a million reports in events.jsonl, or 600,000 digits in validation.arrow."""
+SHARE_OF_MEMORY = 8
+"""As objects, a run's reports take 1.3 times as much as in their file, and the tables that are made of them come on top."""
 MAX_INT_DIGITS = 20
 """Of the largest of 64 bits, as an inode may have."""
 
 
-def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """The content of a regular file.
+def max_file_bytes() -> int:
+    """Of a run's file that grows with the run: none of ours gets there unless the run itself is too large for this machine's memory.
+
+    No setting: a run's settings come with its folder, so a stranger's would raise the limit for the stranger's files.
+    """
+    return max(LEAST_FILE_BYTES, (usable_memory() or 0) // SHARE_OF_MEMORY)
+
+
+@contextmanager
+def open_bounded(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
+    """Open a regular file to read.
 
     Raises:
         OSError: if it cannot be read, is no regular file or holds more than `max_bytes`; `strerror` tells which.
@@ -25,13 +42,32 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "expected a file, found a folder, a pipe or a device", str(path))
+        if status.st_size > max_bytes:
+            raise _too_large(path, max_bytes)
         with open(descriptor, "rb", closefd=False) as file:
-            content = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
+            yield file
     finally:
         os.close(descriptor)
-    if max(status.st_size, len(content)) > max_bytes:
-        raise OSError(errno.EFBIG, f"expected at most {max_bytes} bytes, found more", str(path))
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as `open_bounded`.
+    """
+    with open_bounded(path, max_bytes) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise _too_large(path, max_bytes)
     return content
+
+
+def _too_large(path: Path, max_bytes: int) -> OSError:
+    advice = ""
+    if max_bytes == max_file_bytes():
+        advice = f"; the limit is an eighth of the memory that there is, at least {LEAST_FILE_BYTES >> 20} MiB: take a machine with more"
+    return OSError(errno.EFBIG, f"expected at most {max_bytes} bytes, found more{advice}", str(path))
 
 
 def _small_int(text: str) -> int:

@@ -161,3 +161,15 @@ def test_a_reader_that_goes_away_ends_nothing(tiny_data, tmp_path):
     process.stdout.close()
     assert process.wait(60) == 0
     assert (tmp_path / "done").exists()
+
+
+def test_the_limit_of_a_csv_to_predict_can_be_set(capsys, tiny_data):
+    code, _, err = run_main(capsys, "predict", "m.pt", "--test", str(tiny_data / "test.csv"), "--out", "o.csv", "--max-csv-bytes", "999")
+    assert code == 2
+    assert "test.csv: expected at most 999 bytes of CSV, found more" in err
+    assert "--max-csv-bytes" in err
+
+
+def test_an_interrupted_program_ends_with_130_whatever_a_library_does_on_its_way_out():
+    code = "import atexit, os, tune_main\natexit.register(os.abort)\ntune_main.main = lambda: 130\ntune_main._run_as_program()"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 130

@@ -1,11 +1,13 @@
 """Settings: one home, validated once, every problem told."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from digit_search.config import RunSettings, load_settings, parse_duration, to_toml, to_tree
+from digit_search.config import MAX_CONFIG_BYTES, RunSettings, load_settings, parse_duration, to_toml, to_tree
 from digit_search.errors import ConfigError
+from digit_search.untrusted import MAX_JSON_BYTES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -113,7 +115,7 @@ def test_a_learning_rate_in_exponent_form_is_a_number():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"seed = ", "expected TOML"), (b"\xff\xfe", "expected TOML"), (b"#" * (1 << 18) + b"#", "at most 262144 bytes")],
+    [(b"seed = ", "expected TOML"), (b"\xff\xfe", "expected TOML"), (b"#" * (1 << 20) + b"#", "at most 1048576 bytes")],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, content, message):
     path = tmp_path / "my.toml"
@@ -144,3 +146,26 @@ def test_durations(text, seconds):
 def test_bad_durations(text):
     with pytest.raises(ValueError, match="expected a duration"):
         parse_duration(text)
+
+
+def test_more_reports_of_one_training_than_an_event_can_hold_are_refused():
+    load_settings(None, ["search.reports_per_epoch=100", "search.asha.max_epochs=100", "retrain.max_epochs=100"])
+    for name in ("search.asha", "retrain"):
+        with pytest.raises(ConfigError, match=rf"{name}\.max_epochs: expected at most 10000 reports of one training, found 101 epochs"):
+            load_settings(None, ["search.reports_per_epoch=100", f"{name}.max_epochs=101"])
+
+
+def test_settings_that_no_run_could_read_again_are_refused_before_it_begins():
+    points = [{"lr": 0.001}] * (MAX_CONFIG_BYTES // 20)
+    with pytest.raises(ConfigError, match=f"expected settings of at most {MAX_CONFIG_BYTES} bytes as a run's config.toml, found"):
+        load_settings(None, (), {"search.points": points})
+    fitting = load_settings(None, (), {"search.points": points[: len(points) // 2]})
+    assert len(json.dumps(to_tree(fitting), indent=2)) < MAX_JSON_BYTES
+
+
+def test_of_thousands_of_problems_the_first_are_told(tmp_path):
+    path = tmp_path / "absurd.toml"
+    path.write_text("".join(f"k{number} = 1\n" for number in range(5000)))
+    with pytest.raises(ConfigError, match=r"5000 settings cannot be used:(.|\n)*and 4970 more$") as refused:
+        load_settings(path)
+    assert len(str(refused.value)) < 10_000

@@ -2,11 +2,13 @@
 
 import json
 import os
+import tracemalloc
 
 import pytest
 
+from digit_search.config import MAX_REPORTS
 from digit_search.errors import RunFolderError, StorageError
-from digit_search.history import EventLog, load_history
+from digit_search.history import MAX_ERROR_LETTERS, MAX_EVENT_BYTES, EventLog, load_history
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
 
 
@@ -105,3 +107,38 @@ def test_an_event_that_the_disk_takes_in_part_leaves_the_events_as_they_were(log
     assert (tmp_path / "events.jsonl").read_bytes() == before
     log.note("again", at=12.0)
     assert load_history(tmp_path / "events.jsonl").notes == ("again",)
+
+
+def test_of_a_file_of_any_size_only_the_end_is_read_to_drop_a_torn_line(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+        file.seek(1 << 30)
+        file.write(b"\n" + b'{"event": "ep')
+    tracemalloc.start()
+    EventLog(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert path.stat().st_size == (1 << 30) + 1
+    assert peak < 3 * MAX_EVENT_BYTES
+
+
+def test_a_torn_line_that_no_event_fills_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\n" + b"x" * MAX_EVENT_BYTES)
+    with pytest.raises(RunFolderError, match=f"expected a line of at most {MAX_EVENT_BYTES} bytes at its end, found a longer one"):
+        EventLog(path)
+    assert path.stat().st_size == 1 + MAX_EVENT_BYTES
+
+
+def test_an_error_of_any_length_leaves_a_line_that_can_be_read(log, tmp_path):
+    begin(log)
+    log.trial_ended(0, TrialStatus.FAILED, at=11.0, error="x" * 2 * MAX_EVENT_BYTES)
+    assert load_history(tmp_path / "events.jsonl").trials[0].error == "x" * MAX_ERROR_LETTERS
+
+
+def test_the_longest_curve_that_settings_allow_can_be_read_again(log, tmp_path):
+    number = 1.2345678901234567e-05
+    longest = EpochMetrics(number, number, number, number, number, number, 10**9, number, number, number)
+    log.retrained(RetrainRecord(0, TrialParams(lr=0.002), 7, (longest,) * MAX_REPORTS, 1, 0.5, 1.1, 90, 10, "cpu", 3.0, 28, 0.97), at=20.0)
+    assert len(load_history(tmp_path / "events.jsonl").retraining.epochs) == MAX_REPORTS

@@ -31,6 +31,7 @@ _SETTLED_NS = 2 * 10**9
 """A file that changed so shortly before it was looked at may change again within the same tick of its file system's clock."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_TABLE = re.compile(r"(train|test)-[0-9a-f]{64}\.arrow(\..+)?")
 _log = logging.getLogger(__name__)
 
 
@@ -139,7 +140,8 @@ def store_table(cache_dir: Path, table: pa.Table, digest: str) -> None:
 def _remove_oldest(cache_dir: Path) -> None:
     # The pattern takes in the temporary files that a killed process left. Another process may remove the same files at the same time.
     with contextlib.suppress(FileNotFoundError):
-        by_age = sorted(cache_dir.glob("t*-*.arrow*"), key=lambda file: file.lstat().st_mtime_ns, reverse=True)
+        ours = (file for file in cache_dir.glob("t*-*.arrow*") if _TABLE.fullmatch(file.name))
+        by_age = sorted(ours, key=lambda file: file.lstat().st_mtime_ns, reverse=True)
         for file in by_age[_MAX_TABLES:]:
             file.unlink()
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from digit_search.errors import DataError
 
 MAX_LINE_BYTES = 1 << 20
-"""A row of 785 quoted numbers takes less than 5 KiB; ten million columns take 100 MiB."""
+"""A row of 785 quoted numbers takes less than 5 KiB, whatever the digits, so nobody needs more; ten million columns take 100 MiB."""
 PLAIN_BLOCK_BYTES = 1 << 16
 """Small enough for the processor's cache, and for memory that the C library reuses: 1 MiB blocks took four times as long."""
 PACKED_BLOCK_BYTES = 1 << 20
@@ -54,7 +54,7 @@ def _bounded(path: Path, max_csv_bytes: int) -> Iterator[bytes]:
                 if num_bytes > max_csv_bytes:
                     raise DataError(
                         f"{path}: expected at most {max_csv_bytes} bytes of CSV, found more; "
-                        "if the file is meant to be so large, raise data.max_csv_bytes"
+                        "if the file is meant to be so large, raise data.max_csv_bytes (of predict: --max-csv-bytes)"
                     )
                 yield chunk
     except OSError as error:

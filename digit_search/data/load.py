@@ -1,6 +1,7 @@
 """All the digits of a run, found, read and checked before anything else starts."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,9 @@ from digit_search.data.cache import read_cached, resolve_cache_dir
 from digit_search.data.reader import DEFAULT_MAX_CSV_BYTES, read_answers
 from digit_search.data.source import DigitSource, find_digits
 from digit_search.errors import DataError
+
+LONGEST_ANSWER_BYTES = 32
+"""A row of test_labels.csv: nine digits, one digit, quotes and the end of the line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,10 +44,16 @@ def load_digits(dir: str, *, cache_dir: str = "auto", max_csv_bytes: int = DEFAU
     cache = resolve_cache_dir(cache_dir)
     train, train_fingerprint = read_cached(source.train, labelled=True, cache_dir=cache, max_csv_bytes=max_csv_bytes)
     test, test_fingerprint = read_cached(source.test, labelled=False, cache_dir=cache, max_csv_bytes=max_csv_bytes)
-    answers = read_answers(source.answers) if source.answers else None
-    if answers is not None and len(answers) != test.num_rows:
-        raise DataError(
-            f"{source.answers}: expected a row for each of the {test.num_rows} rows of {source.test.name}, found {len(answers)}; "
-            "mend it, or take the file away"
-        )
+    answers = _load_answers(source.answers, source.test.name, test.num_rows) if source.answers else None
     return Digits(source, train, test, answers, train_fingerprint, test_fingerprint)
+
+
+def _load_answers(path: Path, test_name: str, num_rows: int) -> np.ndarray:
+    is_absurd = path.is_file() and path.stat().st_size > LONGEST_ANSWER_BYTES * (num_rows + 1)
+    answers = None if is_absurd else read_answers(path)
+    if answers is None or len(answers) != num_rows:
+        found = "many more" if answers is None else len(answers)
+        raise DataError(
+            f"{path}: expected a row for each of the {num_rows} rows of {test_name}, found {found}; mend it, or take the file away"
+        )
+    return answers

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from digit_search.doctor.finding import Finding, ok, problem, warning
 from digit_search.errors import StorageError
-from digit_search.limits import memory_limit, usable_cores
+from digit_search.limits import memory_limit, total_memory, usable_cores
 from digit_search.remote import Remote, place_of
 
 MIB = 1 << 20
@@ -48,14 +48,6 @@ def check_cores(cores: float | None = None, machine_cores: int | None = None) ->
         yield ok("cores", f"{found}, as a container, a service or an affinity allows")
     else:
         yield ok("cores", f"{cores:g}")
-
-
-def total_memory() -> int:
-    """Bytes of the machine, 0 where Python cannot tell without a library."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 def check_memory(total: int | None = None, limit: int | None = None, cores: float | None = None) -> Iterator[Finding]:

@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from digit_search.errors import DataError
-from digit_search.untrusted import read_bounded
+from digit_search.untrusted import max_file_bytes, read_bounded
 
 NUM_CLASSES = 10
 NUM_PIXELS = 784
-MAX_FILE_BYTES = 1 << 29
 NUM_BINS = 15
 """As many as Guo et al. (2017), On Calibration of Modern Neural Networks, take for the expected calibration error."""
 
@@ -56,7 +55,7 @@ def load_predictions(path: Path) -> Predictions:
         DataError: if it is no Arrow file, or its columns are not row, label, probabilities[10] and pixels[784].
     """
     try:
-        table = _read_plain_arrow(read_bounded(path, MAX_FILE_BYTES))
+        table = _read_plain_arrow(read_bounded(path, max_file_bytes()))
         _check_columns(table)
         predictions = Predictions(
             table["row"].to_numpy(),

@@ -230,11 +230,13 @@ def test_only_the_latest_tables_are_kept(tmp_path, write_digits):
         abandoned = folder / f"test-{age:064}.arrow.tmp"
         abandoned.write_bytes(b"")
         os.utime(abandoned, (age, age))
-    (folder / "mine.txt").write_text("not ours")
+    for name in ("mine.txt", "tables-2024.arrow"):
+        (folder / name).write_text("not ours")
+        os.utime(folder / name, (0, 0))
     _, digest = read_cached(write_digits(), labelled=True, cache_dir=folder)
     left = {path.name for path in folder.iterdir()}
-    assert {f"train-{digest}.arrow", "mine.txt"} < left
-    assert len([name for name in left if ".arrow" in name]) == 8
+    assert {f"train-{digest}.arrow", "mine.txt", "tables-2024.arrow"} < left
+    assert len([name for name in left if (".arrow" in name and "-" + "0" * 60 in name) or digest in name]) == 8
 
 
 def test_a_refused_csv_leaves_nothing_behind(tmp_path, write_digits):

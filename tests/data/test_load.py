@@ -35,6 +35,15 @@ def test_answers_to_other_digits_are_refused(tmp_path, write_digits):
         load_digits(str(tmp_path), cache_dir="")
 
 
+def test_absurdly_many_answers_are_refused_unread(tmp_path, write_digits):
+    write_digits()
+    write_digits("test.csv", labelled=False, rows=2)
+    with (tmp_path / "test_labels.csv").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"test_labels\.csv: expected a row for each of the 2 rows of test\.csv, found many more"):
+        load_digits(str(tmp_path), cache_dir="")
+
+
 def test_swapped_files_are_refused(tmp_path):
     shutil.copy(SAMPLE_FOLDER / "train.csv.gz", tmp_path / "test.csv.gz")
     shutil.copy(SAMPLE_FOLDER / "test.csv.gz", tmp_path / "train.csv.gz")
