@@ -17,10 +17,11 @@ from digit_search.report.ranking import ranked
 from digit_search.run_folder import RunFolder
 from digit_search.search.board import job_metadata
 from digit_search.search.cluster import node_resources, running_ray, send_chatter_to
+from digit_search.search.failures import with_new_ray
 from digit_search.search.joining import address_to_join
 from digit_search.search.reach import Reach
 from digit_search.search.room import look_at_cluster
-from digit_search.search.run import SearchControl, deadline_of, most_wanted, run_search, with_new_ray
+from digit_search.search.run import SearchControl, deadline_of, most_wanted, run_search
 from digit_search.search.scheduler import expected_epochs, rung_steps
 from digit_search.search.worker_plan import WorkerPlan, check_gpus, mps_here, plan_workers
 

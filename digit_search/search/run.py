@@ -1,34 +1,32 @@
 """A search from its settings to its records: the only place where Tune is started."""
 
-import errno
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import optuna
 import pyarrow as pa
 from ray import tune
-from ray.exceptions import RayError
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
-from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter
 
-from digit_search.config import RunSettings, baseline_params, parse_duration
+from digit_search.config import RunSettings, parse_duration
 from digit_search.data.split import RowSplit
-from digit_search.errors import RayLostError, SearchError, StorageError
+from digit_search.errors import SearchError
 from digit_search.history import EventLog, RunHistory, load_history
 from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder, trial_name
+from digit_search.search.failures import RAY_FAILURES, reason_of
+from digit_search.search.going_on import end_decided_trials, rebuild_study, search_plan
 from digit_search.search.live import LiveSearch, show_live
 from digit_search.search.reach import Reach, TrialPlace
 from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.room import Room
 from digit_search.search.scheduler import make_scheduler
-from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
-from digit_search.search.study import Told, add_finished, describe_study, open_study
+from digit_search.search.searcher import HonestOptunaSearch
+from digit_search.search.study import Told
 from digit_search.search.tensorboard import tensorboard_logger
 from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
 from digit_search.search.watch import EndSearch, Watch, own_ray_processes
@@ -48,13 +46,6 @@ TUNE_ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "60",
 }
-
-
-RAY_FAILURES = (RuntimeError, TuneError, RayError)
-"""What Tune raises for what is not a trial's fault: Ray 2.60 ends a search with RuntimeError where the node ran out of memory."""
-
-STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ESTALE})
-"""Of the files that Tune and Optuna write into the run's folder: it is full, read-only or gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,35 +68,6 @@ class SearchControl:
 def deadline_of(settings: RunSettings, started_at: float) -> float:
     """The moment, on the clock of `started_at`, when the time budget ends."""
     return started_at + parse_duration(settings.search.time_budget)
-
-
-def planned_trials(settings: RunSettings, begun: Sequence[TrialRecord] = ()) -> dict[int, PlannedTrial]:
-    """The baseline, the configuration's points, and the trials that an earlier process began, by number."""
-    baseline = baseline_params(settings.training)
-    given = [PlannedTrial(baseline, TrialOrigin.BASELINE)] if settings.search.baseline else []
-    given += [PlannedTrial(replace(baseline, **point), TrialOrigin.POINT) for point in settings.search.points]
-    return dict(enumerate(given)) | {record.trial: PlannedTrial(record.params, record.origin) for record in begun}
-
-
-FINISHED = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED})
-
-
-def search_plan(settings: RunSettings, earlier: Sequence[TrialRecord] = (), num_warm: int = 0) -> SearchPlan:
-    """What is left to try: first what an earlier process began and did not finish, then what it never began."""
-    search = settings.search
-    finished = {record.trial for record in earlier if record.status in FINISHED}
-    begun = [record for record in earlier if record.trial not in finished]
-    left = [number for number in range(search.samples) if number not in finished]
-    begun_numbers = {record.trial for record in begun}
-    return SearchPlan(
-        space=search.space,
-        fixed=baseline_params(settings.training),
-        planned=planned_trials(settings, begun),
-        numbers=sorted(left, key=lambda number: (number not in begun_numbers, number)),
-        seed=settings.seed,
-        startup_trials=search.startup_trials,
-        num_warm=num_warm,
-    )
 
 
 def trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan) -> TrialSetup:
@@ -151,52 +113,10 @@ def run_search(
         raise end.reason from None
     except (OSError, *RAY_FAILURES) as error:
         logger.exception("the search ended")
-        raise _reason_of(error, folder) from error
+        raise reason_of(error, folder) from error
     records = load_history(folder.events).trials
     _check_some_succeeded(records)
     return records
-
-
-def _reason_of(error: BaseException, folder: RunFolder) -> Exception:
-    """What an error of Tune's or Optuna's means: they wrap those of the disk, ours among them, in errors of their own."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, StorageError):
-            return inner
-        if isinstance(inner, OSError) and inner.errno in STORAGE_ERRNOS and not isinstance(inner, ConnectionError):
-            return StorageError.of(inner.filename or folder.path, inner)
-        inner = inner.__cause__ or inner.__context__
-    return RayLostError(_gist(error)) if isinstance(error, RAY_FAILURES) else error
-
-
-def _gist(error: BaseException) -> str:
-    """One line of an error; of one that holds another's traceback, that one's line."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1 if lines[0].startswith("Traceback") else 0][:300]
-
-
-def with_new_ray(search: Callable[[], None], settings: RunSettings, folder: RunFolder, tell: Callable[[str], None]) -> None:
-    """Call `search`, which starts Ray and searches, until it ends well.
-
-    A night's search shall survive a Ray that was killed or gave up. But one that is lost again and again, with no trial ended in between,
-    is given up after `search.max_failures`.
-
-    Raises:
-        SearchError: then, with the reason.
-    """
-    failures, ended_before = 0, -1
-    while True:
-        try:
-            return search()
-        except RayLostError as error:
-            ended = sum(record.status in FINISHED for record in load_history(folder.events).trials)
-            failures = 1 if ended > ended_before else failures + 1
-            ended_before = ended
-            if failures > settings.search.max_failures:
-                raise SearchError(
-                    f"Ray was lost {failures} times: {error}. What was recorded is kept; {folder.log} has the rest."
-                ) from error
-            tell(f"Ray was lost ({error}); it is started again, and the search goes on from what was recorded")
 
 
 def _search_once(
@@ -243,38 +163,6 @@ def told_of(settings: RunSettings) -> Told:
     """How this run's metrics are told to Optuna."""
     search = settings.search
     return Told(search.metric, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
-
-
-def end_decided_trials(settings: RunSettings, history: RunHistory, events: EventLog) -> RunHistory:
-    """Write down the end of trials whose last report decided it, where a crash came before that line was written."""
-    stopped = {decision.trial for decision in history.rungs if not decision.passed}
-    records = []
-    for record in history.trials:
-        status = record.status
-        if status not in FINISHED and record.epochs and record.epochs[-1].epoch >= settings.search.asha.max_epochs:
-            status = TrialStatus.COMPLETED
-        elif status not in FINISHED and record.trial in stopped:
-            status = TrialStatus.STOPPED
-        if status is not record.status:
-            events.trial_ended(record.trial, status, at=time.time())
-        records.append(replace(record, status=status))
-    return replace(history, trials=tuple(records))
-
-
-def rebuild_study(folder: RunFolder, told: Told, plan: SearchPlan, earlier: RunHistory) -> optuna.Study:
-    """A new study that holds the finished trials, those of a warm start first.
-
-    Our events are the truth; a journal of an earlier process may end anywhere.
-    """
-    folder.study.unlink(missing_ok=True)
-    study = open_study(folder.study, folder.name, told.direction)
-    describe_study(study, told)
-    for warm in earlier.warm:
-        add_finished(study, warm.record, plan.space, told, run=warm.run)
-    for record in earlier.trials:
-        if record.status in FINISHED:
-            add_finished(study, record, plan.space, told)
-    return study
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from digit_search.history import EventLog, load_history
 from digit_search.records import EarlierTrial, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder
 from digit_search.search import run
-from digit_search.search.run import SearchControl, end_decided_trials, rebuild_study, run_search, search_plan, told_of, with_new_ray
+from digit_search.search.failures import with_new_ray
+from digit_search.search.going_on import end_decided_trials, rebuild_study, search_plan
+from digit_search.search.run import SearchControl, run_search, told_of
 from digit_search.search.watch import EndSearch
 
 SETTINGS = load_settings(None, ["search.samples=6", "search.points=[{lr=0.002}]"])
