@@ -10,8 +10,9 @@ from typing import BinaryIO, Protocol
 
 from digit_search.errors import StorageError
 from digit_search.remote import Remote, is_uri
-from digit_search.run_folder import checkpoint_files, delete_temporaries, trial_name, whole_file
+from digit_search.run_folder import checkpoint_files, trial_name
 from digit_search.untrusted import read_bounded
+from digit_search.whole_files import delete_temporaries, whole_file
 
 
 class Checkpoints(Protocol):

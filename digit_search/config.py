@@ -5,7 +5,6 @@ all problems together.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +16,7 @@ from digit_search.errors import ConfigError
 from digit_search.records import PARAM_NAMES, TrialParams
 from digit_search.setting_problems import problem_lines
 from digit_search.space import Dimension, ParamValue, Settings, check_value, default_space, dimension_model, dimension_problems
-from digit_search.untrusted import read_bounded
+from digit_search.untrusted import is_nested_beyond, parse_toml, read_bounded
 
 MAX_CONFIG_BYTES = 1 << 20
 """Ten thousand points to try; configs/default.toml takes 6 KB. The settings as resolved are held to it too, or a run could not go on."""
@@ -25,7 +24,6 @@ MAX_REPORTS = 10_000
 """Of one training: its whole curve is one line of events.jsonl (`history.MAX_EVENT_BYTES`)."""
 MAX_DEPTH = 12
 MAX_PROBLEMS = 30
-MAX_DOTS_A_LINE = 200
 SMALLEST_SHARE = 0.0001
 """Of a GPU: Ray (2.60) counts in ten-thousandths and refuses less."""
 
@@ -257,7 +255,7 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     if not equals or not all(keys):
         raise ConfigError(f"--set {text}: expected KEY=VALUE with a dotted key, e.g. --set search.space.lr.high=0.1")
     try:
-        value = _parse_toml(f"value = {raw}")["value"]
+        value = parse_toml(f"value = {raw}")["value"]
     except ValueError:
         value = raw.strip()
     return keys, value
@@ -287,42 +285,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: if it is missing, too large, no UTF-8 or no TOML, naming the place.
     """
     try:
-        return _parse_toml(read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8-sig"))
+        return parse_toml(read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; configs/default.toml shows every setting") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; configs/default.toml shows every setting") from error
     except ValueError as error:
         raise ConfigError(f"{path}: expected TOML, found: {error}") from error
-
-
-def _parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML.
-
-    Raises:
-        ValueError: if it is none, also where a number has thousands of digits or lists are nested too deeply for Python's parser.
-    """
-    for number, line in enumerate(text.split("\n"), start=1):
-        # tomllib's time grows with the square of a dotted key's length: one of 40,000 letters would take it seconds, a long one for ever.
-        if line.count(".") > MAX_DOTS_A_LINE:
-            raise ValueError(f"more than {MAX_DOTS_A_LINE} dots in line {number}; break the line")
-    try:
-        return tomllib.loads(text)
-    except RecursionError as error:
-        raise ValueError("lists or tables that are nested too deeply") from error
-
-
-def _check_depth(tree: Mapping[str, Any], source: str) -> None:
-    """Refuse what is nested more deeply than any setting, before anything recurses into it."""
-    level: list[Any] = [tree]
-    for _ in range(MAX_DEPTH):
-        level = [item for value in level for item in (value.values() if isinstance(value, Mapping) else value)]
-        level = [item for item in level if isinstance(item, Mapping | list)]
-        if not level:
-            return
-    raise ConfigError(
-        f"{source}: expected tables and lists at most {MAX_DEPTH} deep, found deeper ones; configs/default.toml shows every setting"
-    )
 
 
 def validate_settings(tree: Mapping[str, Any], source: str) -> RunSettings:
@@ -377,7 +346,10 @@ def load_settings(path: Path | None = None, assignments: Sequence[str] = (), fla
         if value is not None:
             _assign(tree, key.split("."), value)
     source = str(path) if path else "the command line"
-    _check_depth(tree, source)
+    if is_nested_beyond(tree, MAX_DEPTH):
+        raise ConfigError(
+            f"{source}: expected tables and lists at most {MAX_DEPTH} deep, found deeper ones; configs/default.toml shows every setting"
+        )
     return validate_settings(tree, source)
 
 

@@ -20,9 +20,10 @@ from digit_search.intervals import accuracy_text, tied
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.ranking import best_epoch, ranked, select_best
-from digit_search.run_folder import RunFolder, delete_checkpoints, write_whole
+from digit_search.run_folder import RunFolder, delete_checkpoints
 from digit_search.runs import Results, check_new, create
 from digit_search.warm_start import load_warm_start
+from digit_search.whole_files import write_whole
 
 Say = Callable[[str], None]
 

@@ -20,7 +20,8 @@ from digit_search.history import load_history
 from digit_search.mirror import Mirror
 from digit_search.remote import Remote
 from digit_search.remote_lock import CLAIMS, LOCK, STALE_SECONDS, RemoteLock
-from digit_search.run_folder import RunFolder, check_run_name, trial_name, write_whole
+from digit_search.run_folder import RunFolder, check_run_name, trial_name
+from digit_search.whole_files import write_whole
 
 OF_WORKING_COPY = (".lock", ".owner")
 

@@ -20,13 +20,14 @@ from digit_search.data.split import RowSplit
 from digit_search.data.table import label_view, pixel_view
 from digit_search.intervals import accuracy_between
 from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialParams, TrialRecord
-from digit_search.run_folder import RunFolder, delete_checkpoints, write_whole
+from digit_search.run_folder import RunFolder, delete_checkpoints
 from digit_search.training.batches import place_digits
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
 from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
 from digit_search.training.loop import BestEpoch, Trainer, checkpoint_state, fit, make_setup, restore, should_stop, should_stop_within
 from digit_search.training.model import load_weights, save_weights
 from digit_search.training.predict import predict_probabilities
+from digit_search.whole_files import write_whole
 
 INFERENCE_BATCH_SIZE = 64
 

@@ -1,4 +1,4 @@
-"""The folder of a run: what its files are called, and how a file is written so that a crash leaves the old one."""
+"""The folder of a run: what its files are called, who works on it, and how it is made and found."""
 
 import contextlib
 import fcntl
@@ -8,46 +8,11 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from digit_search.errors import RunFolderError, StorageError
+from digit_search.errors import RunFolderError
+from digit_search.whole_files import TEMPORARY, delete_temporaries
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_TEMPORARY = ".tmp"
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that takes the old one's place when all of it is on the disk: at every moment one of them is there.
-
-    Raises:
-        StorageError: if the disk does not take it; the old file is still there then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    try:
-        # "x" follows no link that somebody put there before.
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError.of(path, error) from error
-    finally:
-        # A folder that turned read-only keeps it; `sweep` deletes it later.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that at every moment either the old or the new content is there, also after a power cut.
-
-    Raises:
-        StorageError: if the disk does not take it.
-    """
-    with whole_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def check_run_name(name: str) -> str:
@@ -192,7 +157,7 @@ class RunFolder:
         if not self.path.is_dir() or self.path.is_symlink():
             return False
         before = {".lock", self.environment.name, self.events.name}
-        return all(path.name in before or path.name.endswith(_TEMPORARY) for path in self.path.iterdir())
+        return all(path.name in before or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -229,12 +194,6 @@ def delete_checkpoints(folder: Path) -> None:
     for path in checkpoint_files(folder):
         path.unlink(missing_ok=True)
     delete_temporaries(folder)
-
-
-def delete_temporaries(folder: Path) -> None:
-    """Delete half-written files whose writer was killed. Nobody else may be writing in the folder."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
-        path.unlink(missing_ok=True)
 
 
 def check_new_run(results: Path, name: str) -> RunFolder:

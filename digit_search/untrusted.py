@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ LEAST_FILE_BYTES = 1 << 29
 """Over a million reports in events.jsonl, or 600,000 digits in validation.arrow."""
 SHARE_OF_MEMORY = 8
 """As objects, a run's reports take 1.3 times as much as in their file, and the tables that are made of them come on top."""
+MAX_DOTS_A_LINE = 200
 MAX_INT_DIGITS = 20
 """Of the largest of 64 bits, as an inode may have."""
 
@@ -93,3 +95,30 @@ def parse_json(content: bytes) -> Any:
         return _DECODER.decode(content.decode())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ValueError: if it is none, also where a number has thousands of digits or lists are nested too deeply for Python's parser.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        # tomllib's time grows with the square of a dotted key's length: one of 40,000 letters would take it seconds, a long one for ever.
+        if line.count(".") > MAX_DOTS_A_LINE:
+            raise ValueError(f"more than {MAX_DOTS_A_LINE} dots in line {number}; break the line")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or tables that are nested too deeply") from error
+
+
+def is_nested_beyond(tree: Mapping[str, Any], depth: int) -> bool:
+    """Whether tables and lists lie in each other more deeply than that; nothing recurses to find out."""
+    level: list[Any] = [tree]
+    for _ in range(depth):
+        level = [item for value in level for item in (value.values() if isinstance(value, Mapping) else value)]
+        level = [item for item in level if isinstance(item, Mapping | list)]
+        if not level:
+            return False
+    return True

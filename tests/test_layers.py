@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "digit_search"
-FOUNDATION = {"errors", "intervals", "records", "space", "config", "run_folder", "history", "untrusted", "checkpoints", "remote"}
+FOUNDATION = {
+    "errors",
+    "intervals",
+    "records",
+    "space",
+    "config",
+    "run_folder",
+    "whole_files",
+    "history",
+    "untrusted",
+    "checkpoints",
+    "remote",
+}
 MAY_IMPORT = {
     "errors": set(),
     "intervals": set(),
@@ -15,12 +27,13 @@ MAY_IMPORT = {
     "untrusted": {"limits"},
     "setting_problems": set(),
     "config": {"errors", "records", "space", "setting_problems", "untrusted"},
-    "run_folder": {"errors"},
+    "whole_files": {"errors"},
+    "run_folder": {"errors", "whole_files"},
     "remote": {"errors"},
-    "checkpoints": {"errors", "remote", "run_folder", "untrusted"},
+    "checkpoints": {"errors", "remote", "run_folder", "untrusted", "whole_files"},
     "remote_lock": {"errors", "remote", "untrusted"},
     "mirror": {"errors", "remote", "run_folder", "untrusted"},
-    "remote_run": {"errors", "config", "checkpoints", "history", "mirror", "remote", "remote_lock", "run_folder"},
+    "remote_run": {"errors", "config", "checkpoints", "history", "mirror", "remote", "remote_lock", "run_folder", "whole_files"},
     "runs": {"remote", "remote_run", "run_folder"},
     "history": {"errors", "records", "space", "untrusted"},
     "interrupts": set(),

@@ -5,7 +5,8 @@ import pytest
 from digit_search.errors import StorageError
 from digit_search.mirror import Mirror
 from digit_search.remote import Remote
-from digit_search.run_folder import RunFolder, write_whole
+from digit_search.run_folder import RunFolder
+from digit_search.whole_files import write_whole
 
 
 @pytest.fixture

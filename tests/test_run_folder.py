@@ -3,7 +3,8 @@
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.run_folder import create_run_folder, open_run_folder, write_whole
+from digit_search.run_folder import create_run_folder, open_run_folder
+from digit_search.whole_files import write_whole
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "/etc", "", ".hidden", "a b", "x" * 101, "-n", "a\n", "=1+1"])

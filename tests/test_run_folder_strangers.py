@@ -17,8 +17,9 @@ from digit_search.report.build import write_report, write_tables
 from digit_search.report.predictions import load_predictions
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
-from digit_search.run_folder import RunFolder, create_run_folder, open_run_folder, write_whole
+from digit_search.run_folder import RunFolder, create_run_folder, open_run_folder
 from digit_search.untrusted import MAX_JSON_BYTES, max_file_bytes
+from digit_search.whole_files import write_whole
 
 PLACES = ["config.toml", "events.jsonl", "environment.json", "report.html", "trials.csv", "DigitRecognitionResNet18.pt", ".lock"]
 PLACES += ["tune", "tune/trial_0000", "tune/trial_0000/checkpoint_0.pt", "retraining", "validation.arrow", "search.log", "study.journal"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from digit_search.report.run_data import load_run_data, load_trials
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
-from digit_search.run_folder import RunFolder, write_whole
+from digit_search.run_folder import RunFolder
+from digit_search.whole_files import write_whole
 
 MAX_NAME_LETTERS = 120
 

@@ -12,7 +12,7 @@ from digit_search.intervals import wilson_interval
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
 from digit_search.report.formats import clean_text
 from digit_search.report.ranking import best_epoch, confirmed_scores, ranked, winner_first
-from digit_search.run_folder import write_whole
+from digit_search.whole_files import write_whole
 
 TRIAL_COLUMNS = (
     *("trial", "status", *CORE_PARAM_NAMES, "epochs", "best_epoch", "val_accuracy", "val_loss"),

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from digit_search.errors import ResourceError, StorageError
 from digit_search.remote import Remote, is_uri
-from digit_search.run_folder import write_whole
+from digit_search.whole_files import write_whole
 
 ANSWER_SECONDS = 120.0
 """A node's first worker may have to fetch our code and import Ray from a slow disk."""

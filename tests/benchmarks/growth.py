@@ -32,11 +32,12 @@ from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
 from digit_search.history import EventLog
-from digit_search.run_folder import RunFolder, write_whole
+from digit_search.run_folder import RunFolder
 from digit_search.search.cluster import send_chatter_to
 from digit_search.search.scheduler import STEP
 from digit_search.search.worker_plan import WorkerPlan
 from digit_search.searching import after_trial_of
+from digit_search.whole_files import write_whole
 
 MIB = 1 << 20
 MARKS = (100, 200, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10000)

@@ -29,7 +29,8 @@ from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.table import label_view, pixel_view
 from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
-from digit_search.run_folder import RunFolder, write_whole
+from digit_search.run_folder import RunFolder
+from digit_search.whole_files import write_whole
 
 CURVES = Path(__file__).with_name("learning_curves.csv")
 RUNGS = (1, 2, 4)
