@@ -14,7 +14,7 @@ from digit_search.records import EpochMetrics, RungDecision, TrialStatus
 from digit_search.run_folder import trial_name
 from digit_search.search.live import LiveSearch
 from digit_search.search.searcher import FAILED, UNSAVED
-from digit_search.search.watch import EndSearch
+from digit_search.search.watch import EndSearch, LiveTrials
 
 
 class NodeLabels:
@@ -81,6 +81,7 @@ class Recorder(Callback):
         self._num_hung = num_hung
         self._recovered: dict[str, int] = {}
         """By trial: Tune's step in which it was last begun again."""
+        self._trials = LiveTrials()
         self._nodes = NodeLabels()
         self._epochs = dict(known_epochs)
         self._decisions = decisions
@@ -128,7 +129,7 @@ class Recorder(Callback):
         return f"its worker {' and '.join(ways)}; see tune/{trial_name(trial.config['trial'])}/error.txt"
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._live.step({trial.config["trial"] for trial in trials if trial.status == Trial.RUNNING})
+        self._live.step({trial.config["trial"] for trial in self._trials.of(trials) if trial.status == Trial.RUNNING})
         if self._is_interrupted():
             raise KeyboardInterrupt
 

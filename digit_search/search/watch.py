@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -45,6 +45,20 @@ def _is_dead(pid: int) -> bool:
         return True
 
 
+class LiveTrials:
+    """Tune's trials that have not ended. None that has ended begins again, so that a step costs what runs, however many there were."""
+
+    def __init__(self) -> None:
+        self._live: list[Trial] = []
+        self._num_seen = 0
+
+    def of(self, trials: Sequence[Trial]) -> Sequence[Trial]:
+        """Those of all trials so far, to which Tune only ever adds."""
+        self._live = [trial for trial in (*self._live, *trials[self._num_seen :]) if trial.status not in (Trial.TERMINATED, Trial.ERROR)]
+        self._num_seen = len(trials)
+        return self._live
+
+
 class Watch(Callback):
     """Looks after the search between two of Tune's steps."""
 
@@ -70,6 +84,7 @@ class Watch(Callback):
         self._kill = kill
         self._now = now
         self._looked_at = float("-inf")
+        self._live = LiveTrials()
         self._heard: dict[str, tuple[str, float]] = {}
         """By trial: its worker's name, since a handle would keep it alive, and when that was first seen or last heard of."""
         self._killed_at: dict[str, float] = {}
@@ -92,9 +107,9 @@ class Watch(Callback):
                 raise EndSearch(RayLostError(f"its process {name} died"))
         if self._now() - self._looked_at >= LOOK_EVERY_SECONDS:
             self._looked_at = self._now()
-            self._end_hung(trials)
+            self._end_hung(self._live.of(trials))
 
-    def _end_hung(self, trials: list[Trial]) -> None:
+    def _end_hung(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
             # Between two trials a worker has its new one already, though that does not run yet.
             worker, name = trial.temporary_state.ray_actor, trial.trial_id

@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.experiment import Trial
 
 from digit_search.errors import RayLostError, StorageError
-from digit_search.search.watch import KILL_SECONDS, EndSearch, Watch, own_ray_processes
+from digit_search.search.watch import KILL_SECONDS, EndSearch, LiveTrials, Watch, own_ray_processes
 
 
 @pytest.fixture
@@ -13,7 +14,8 @@ def made():
     """A watch over two trials that each have a worker."""
     state = SimpleNamespace(now=0.0, killed=[])
     state.trials = [
-        SimpleNamespace(trial_id=str(number), temporary_state=SimpleNamespace(ray_actor=f"worker {number}")) for number in range(2)
+        SimpleNamespace(trial_id=str(number), status=Trial.RUNNING, temporary_state=SimpleNamespace(ray_actor=f"worker {number}"))
+        for number in range(2)
     ]
     state.watch = Watch(10.0, kill=state.killed.append, now=lambda: state.now)
     return state
@@ -92,3 +94,25 @@ def test_a_ray_that_died_ends_the_search(made):
 
 def test_without_a_ray_of_our_own_there_is_none_to_watch():
     assert own_ray_processes() == {}
+
+
+def test_a_step_looks_at_live_and_new_trials_alone():
+    """Else the cost of a search would grow with the square of its trials."""
+    looked_at = []
+
+    class Watched:
+        def __init__(self, name, status):
+            self.name, self._status = name, status
+
+        @property
+        def status(self):
+            looked_at.append(self.name)
+            return self._status
+
+    trials = [Watched("ended", Trial.TERMINATED), Watched("failed", Trial.ERROR), Watched("runs", Trial.RUNNING)]
+    live = LiveTrials()
+    assert [trial.name for trial in live.of(trials)] == ["runs"]
+    looked_at.clear()
+    trials.append(Watched("waits", Trial.PENDING))
+    assert [trial.name for trial in live.of(trials)] == ["runs", "waits"]
+    assert looked_at == ["runs", "waits"]
