@@ -2,12 +2,19 @@
 
 import os
 import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+END_SECONDS = 8.0
+"""From the first signal to the end of the process, at most. In order it takes a second or two."""
+HANDLER_SECONDS = 0.5
+INTERRUPTED = 130
 
 
 class Interrupts:
@@ -49,11 +56,57 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.pending:
             # Ray's processes share our fate: the kernel ends most of them with us, our guardian the rest.
-            sys.stderr.write("\nended at once\n")
-            sys.stderr.flush()
-            os._exit(130)
+            _end_at_once("ended at once")
         self.pending = True
-        sys.stderr.write("\nstopping; once more to end at once\n")
-        sys.stderr.flush()
+        _tell("stopping; once more to end at once")
         if not self._deferring:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def end_bounded(farewell: str) -> Iterator[None]:
+    """See that the process ends in time after a signal in here, also where the main thread cannot see it.
+
+    A handler waits until the call returns that the signal fell into, and where a raylet is slow, ray.init (2.60) stays in one for ten
+    seconds. A thread hears of signals at once. To end the process there loses no more than a `kill -9`: what was recorded.
+
+    `farewell` is told then.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    listening = threading.Thread(target=_listen, args=(receiver, farewell), daemon=True)
+    listening.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        sender.close()
+        listening.join()
+        receiver.close()
+
+
+def _listen(receiver: socket.socket, farewell: str) -> None:
+    """End the process some time after the first signal, and at once after the second; return where the sender is closed before."""
+    ends_at = None
+    while True:
+        try:
+            receiver.settimeout(None if ends_at is None else max(ends_at - time.monotonic(), 0.001))
+            heard = receiver.recv(1)
+        except TimeoutError:
+            _end_at_once(f"ended at once: it did not end in order\n{farewell}")
+        if not heard:
+            return
+        if heard[0] in SIGNALS:
+            # A second one is the handler's business, but for where that cannot run.
+            ends_at = time.monotonic() + (END_SECONDS if ends_at is None else HANDLER_SECONDS)
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"\n{text}\n")
+    sys.stderr.flush()
+
+
+def _end_at_once(text: str) -> None:
+    _tell(text)
+    os._exit(INTERRUPTED)

@@ -15,7 +15,7 @@ from digit_search.data.table import label_view
 from digit_search.environment import check_dashboard_host, check_same_run, check_same_settings, describe_environment
 from digit_search.errors import ResourceError, RunFolderError, SearchError, StorageError
 from digit_search.history import EventLog, load_history
-from digit_search.interrupts import Interrupts
+from digit_search.interrupts import Interrupts, end_bounded
 from digit_search.intervals import accuracy_text, tied
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
@@ -46,7 +46,7 @@ def run(settings: RunSettings, name: str | None, results: Results, say: Say) -> 
         folder = create(results, name)
         with folder.locked():
             settings = _begin(settings, folder, digits, split, warm)
-            with _resumable(folder):
+            with end_bounded(_farewell(folder)), _resumable(folder):
                 say(f"run: {folder.shown()}")
                 _search_retrain_report(settings, folder, digits, split, interrupts, say)
     return folder
@@ -61,7 +61,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         KeyboardInterrupt: if the user ended it again.
     """
     interrupts = Interrupts()
-    with interrupts.caught(), folder.locked(), _resumable(folder):
+    with interrupts.caught(), folder.locked(), end_bounded(_farewell(folder)), _resumable(folder):
         if "done" in load_history(folder.events).phases:
             say(f"{folder.shown()} is finished: {folder.shown(folder.report_html)}")
             return
@@ -133,18 +133,27 @@ def _tell_best(records: Sequence[TrialRecord], rank_by: str, num_validation: int
 @contextmanager
 def _resumable(folder: RunFolder) -> Iterator[None]:
     """Tell how to go on where the run ends before its time, and bring its tables up to date as far as the disk lets us."""
-    go_on = f"python tune_main.py resume {shlex.quote(folder.shown())}"
+    go_on = _go_on(folder)
     try:
         yield
     except KeyboardInterrupt as interrupt:
         _write_tables_if_possible(folder)
-        raise KeyboardInterrupt(f"what was recorded is in {folder.shown()}; go on with: {go_on}") from interrupt
+        raise KeyboardInterrupt(_farewell(folder)) from interrupt
     except (SearchError, StorageError) as error:
         _write_tables_if_possible(folder)
         # Not the user's mistake, even where the disk is full.
         raise SearchError(f"{error}\nGo on with: {go_on}") from error
     except ResourceError as error:
         raise ResourceError(f"{error}\nGo on with: {go_on}") from error
+
+
+def _go_on(folder: RunFolder) -> str:
+    return f"python tune_main.py resume {shlex.quote(folder.shown())}"
+
+
+def _farewell(folder: RunFolder) -> str:
+    """What to tell a user who interrupted the run."""
+    return f"what was recorded is in {folder.shown()}; go on with: {_go_on(folder)}"
 
 
 def _write_tables_if_possible(folder: RunFolder) -> None:

@@ -1,12 +1,15 @@
 """What a signal does, at once or in its time."""
 
 import contextlib
+import ctypes
 import os
 import signal
+import threading
 
 import pytest
 
-from digit_search.interrupts import Interrupts
+from digit_search import interrupts as module
+from digit_search.interrupts import Interrupts, end_bounded
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -46,3 +49,45 @@ def test_a_signal_that_a_library_swallowed_is_raised_at_the_next_check():
             os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             interrupts.check()
+
+
+def wait_in_c() -> None:
+    """A call that no signal ends, in which no handler of Python's can run: it waits for a lock that this thread holds."""
+    libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(128)
+    libc.pthread_mutex_init(lock, None)
+    libc.pthread_mutex_lock(lock)
+    libc.pthread_mutex_lock(lock)
+
+
+@pytest.mark.parametrize(
+    ("signals", "end_seconds", "said"),
+    [([signal.SIGTERM], 0.1, "it did not end in order\nGo on so."), ([signal.SIGINT, signal.SIGTERM], 600.0, "ended at once")],
+)
+def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkeypatch, signals, end_seconds, said):
+    monkeypatch.setattr(module, "END_SECONDS", end_seconds)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(module.sys, "stderr", os.fdopen(writing, "w"))
+        interrupts = Interrupts()
+        # Deferred, so that a signal that falls before the call raises nothing.
+        with interrupts.caught(), end_bounded("Go on so."), interrupts.deferred():
+            signal.alarm(60)
+            os.write(writing, b"in\n")
+            wait_in_c()
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        assert file.readline() == "in\n"
+        for number in signals:
+            os.kill(child, number)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+        assert said in file.read()
+
+
+def test_a_run_that_ends_in_order_does_so_and_leaves_nothing_that_listens():
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), Interrupts().caught(), end_bounded("never told"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert threading.active_count() == before
+    assert signal.set_wakeup_fd(-1) == -1
