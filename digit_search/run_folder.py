@@ -12,6 +12,8 @@ from pathlib import Path
 from digit_search.errors import RunFolderError
 from digit_search.whole_files import TEMPORARY, delete_temporaries
 
+_JOURNAL_LOCK = "study.journal.lock"
+"""Of optuna-dashboard, while it writes or where it was killed: a link to a name that is none, which nothing of ours opens."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -243,6 +245,8 @@ def _check_no_way_out(folder: Path) -> None:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
+                elif entry.name.startswith(_JOURNAL_LOCK):
+                    continue
                 elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
                     found = "a link" if entry.is_symlink() else "a pipe or a device"
                     raise RunFolderError(f"{entry.path}: expected files and folders alone in a run's folder, found {found}; take it away")

@@ -64,6 +64,12 @@ def test_a_new_run_does_not_follow_links_in_a_folder_that_looks_like_one_that_di
     assert precious.read_text() == "keep"
 
 
+def test_the_lock_that_a_killed_optuna_dashboard_left_blocks_nothing(make_run):
+    folder = make_run()
+    (folder.path / "study.journal.lock").symlink_to("no such file")
+    assert open_run_folder("demo", folder.path.parent).config.is_file()
+
+
 def test_a_runs_folder_that_is_itself_a_link_is_the_users_choice(tmp_path, make_run):
     folder = make_run().path
     (tmp_path / "disk").symlink_to(folder.resolve())

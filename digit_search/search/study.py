@@ -79,13 +79,27 @@ def lies_in_space(params: TrialParams, space: Mapping[str, Dimension | ParamValu
     return True
 
 
+class _HeldByTheRun:
+    """No lock of its own: who searches holds the run's.
+
+    Optuna's (5.0) is a link beside the journal while it writes: a `kill -9` then leaves it, and links in a run's folder are
+    refused, also to a report that is made at that moment.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return
+
+
 def open_study(path: Path, name: str, direction: str) -> optuna.Study:
     """Open or make the study in its journal.
 
     Raises:
         RunFolderError: if the journal holds a study of this name with the other direction.
     """
-    storage = JournalStorage(JournalFileBackend(str(path)))
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_HeldByTheRun()))
     study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
     if study.direction.name.lower() != direction:
         raise RunFolderError(f"{path}: expected study {name!r} to {direction} its score, found one to {study.direction.name.lower()}")

@@ -1,5 +1,6 @@
 """The searcher against real Optuna studies: what it suggests, and what it tells."""
 
+import os
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -240,3 +241,13 @@ def test_a_warm_start_counts_as_start_up_and_repeats_no_random_draw(tmp_path):
     cold, random, modelled = first_rate("cold", 4, 0), first_rate("random", 4, 3), first_rate("modelled", 3, 3)
     # The same seeds draw differently beside a warm start; with as many warm trials as startup trials TPE's model is asked at once.
     assert len({cold, random, modelled}) == 3
+
+
+def test_no_link_lies_beside_the_journal_for_a_kill_to_leave_there(tmp_path, monkeypatch):
+    def link(*paths):
+        raise AssertionError(paths)
+
+    monkeypatch.setattr(os, "symlink", link)
+    study = open_study(tmp_path / "study.journal", "run", "maximize")
+    study.tell(study.ask(), 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.journal"]
