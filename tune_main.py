@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -264,7 +265,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"failed: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted{': ' + str(interrupt) if str(interrupt) else ''}", file=sys.stderr)
+        # A resume that was interrupted before it looked at the run has changed nothing there.
+        text = str(interrupt)
+        if not text and arguments.act is _resume:
+            text = f"go on with: python tune_main.py resume {shlex.quote(arguments.run)}"
+        print(f"interrupted{': ' + text if text else ''}", file=sys.stderr)
         return 130
     return 0
 

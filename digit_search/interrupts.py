@@ -27,6 +27,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.pending = False
         self._deferring = False
+        self._farewell = ""
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -53,37 +54,37 @@ class Interrupts:
             self._deferring = False
         self.check()
 
+    @contextmanager
+    def bounded(self, farewell: str) -> Iterator[None]:
+        """See that the process ends in time after a signal in here, also where the main thread cannot see it.
+
+        A handler waits until the call returns that the signal fell into, and where a raylet is slow, ray.init (2.60) stays in one for ten
+        seconds. A thread hears of signals at once. To end the process there loses no more than a `kill -9`: what was recorded.
+
+        `farewell` is told where the process ends at once.
+        """
+        self._farewell = farewell
+        receiver, sender = socket.socketpair()
+        sender.setblocking(False)
+        before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        listening = threading.Thread(target=_listen, args=(receiver, farewell), daemon=True)
+        listening.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            sender.close()
+            listening.join()
+            receiver.close()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.pending:
             # Ray's processes share our fate: the kernel ends most of them with us, our guardian the rest.
-            _end_at_once("ended at once")
+            _end_at_once("ended at once", self._farewell)
         self.pending = True
         _tell("stopping; once more to end at once")
         if not self._deferring:
             raise KeyboardInterrupt
-
-
-@contextmanager
-def end_bounded(farewell: str) -> Iterator[None]:
-    """See that the process ends in time after a signal in here, also where the main thread cannot see it.
-
-    A handler waits until the call returns that the signal fell into, and where a raylet is slow, ray.init (2.60) stays in one for ten
-    seconds. A thread hears of signals at once. To end the process there loses no more than a `kill -9`: what was recorded.
-
-    `farewell` is told then.
-    """
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    listening = threading.Thread(target=_listen, args=(receiver, farewell), daemon=True)
-    listening.start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        sender.close()
-        listening.join()
-        receiver.close()
 
 
 def _listen(receiver: socket.socket, farewell: str) -> None:
@@ -94,7 +95,7 @@ def _listen(receiver: socket.socket, farewell: str) -> None:
             receiver.settimeout(None if ends_at is None else max(ends_at - time.monotonic(), 0.001))
             heard = receiver.recv(1)
         except TimeoutError:
-            _end_at_once(f"ended at once: it did not end in order\n{farewell}")
+            _end_at_once("ended at once: it did not end in order", farewell)
         if not heard:
             return
         if heard[0] in SIGNALS:
@@ -107,6 +108,6 @@ def _tell(text: str) -> None:
     sys.stderr.flush()
 
 
-def _end_at_once(text: str) -> None:
-    _tell(text)
+def _end_at_once(text: str, farewell: str) -> None:
+    _tell(f"{text}; {farewell}" if farewell else text)
     os._exit(INTERRUPTED)

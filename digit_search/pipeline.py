@@ -15,7 +15,7 @@ from digit_search.data.table import label_view
 from digit_search.environment import check_dashboard_host, check_same_run, check_same_settings, describe_environment
 from digit_search.errors import ResourceError, RunFolderError, SearchError, StorageError
 from digit_search.history import EventLog, load_history
-from digit_search.interrupts import Interrupts, end_bounded
+from digit_search.interrupts import Interrupts
 from digit_search.intervals import accuracy_text, tied
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
@@ -46,7 +46,7 @@ def run(settings: RunSettings, name: str | None, results: Results, say: Say) -> 
         folder = create(results, name)
         with folder.locked():
             settings = _begin(settings, folder, digits, split, warm)
-            with end_bounded(_farewell(folder)), _resumable(folder):
+            with interrupts.bounded(_farewell(folder)), _resumable(folder):
                 say(f"run: {folder.shown()}")
                 _search_retrain_report(settings, folder, digits, split, interrupts, say)
     return folder
@@ -61,7 +61,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         KeyboardInterrupt: if the user ended it again.
     """
     interrupts = Interrupts()
-    with interrupts.caught(), folder.locked(), end_bounded(_farewell(folder)), _resumable(folder):
+    with interrupts.caught(), folder.locked(), interrupts.bounded(_farewell(folder)), _resumable(folder):
         if "done" in load_history(folder.events).phases:
             say(f"{folder.shown()} is finished: {folder.shown(folder.report_html)}")
             return

@@ -170,6 +170,15 @@ def test_the_limit_of_a_csv_to_predict_can_be_set(capsys, tiny_data):
     assert "--max-csv-bytes" in err
 
 
+def test_a_resume_that_is_interrupted_at_its_start_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune_main, "_resume", interrupted)
+    assert tune_main.main(["resume", "my run"]) == 130
+    assert capsys.readouterr().err == "interrupted: go on with: python tune_main.py resume 'my run'\n"
+
+
 def test_an_interrupted_program_ends_with_130_whatever_a_library_does_on_its_way_out():
     code = "import atexit, os, tune_main\natexit.register(os.abort)\ntune_main.main = lambda: 130\ntune_main._run_as_program()"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 130

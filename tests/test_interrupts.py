@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from digit_search import interrupts as module
-from digit_search.interrupts import Interrupts, end_bounded
+from digit_search.interrupts import Interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -61,7 +61,7 @@ def wait_in_c() -> None:
 
 @pytest.mark.parametrize(
     ("signals", "end_seconds", "said"),
-    [([signal.SIGTERM], 0.1, "it did not end in order\nGo on so."), ([signal.SIGINT, signal.SIGTERM], 600.0, "ended at once")],
+    [([signal.SIGTERM], 0.1, "it did not end in order; go on so"), ([signal.SIGINT, signal.SIGTERM], 600.0, "ended at once; go on so")],
 )
 def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkeypatch, signals, end_seconds, said):
     monkeypatch.setattr(module, "END_SECONDS", end_seconds)
@@ -71,7 +71,7 @@ def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkey
         monkeypatch.setattr(module.sys, "stderr", os.fdopen(writing, "w"))
         interrupts = Interrupts()
         # Deferred, so that a signal that falls before the call raises nothing.
-        with interrupts.caught(), end_bounded("Go on so."), interrupts.deferred():
+        with interrupts.caught(), interrupts.bounded("go on so"), interrupts.deferred():
             signal.alarm(60)
             os.write(writing, b"in\n")
             wait_in_c()
@@ -87,7 +87,8 @@ def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkey
 
 def test_a_run_that_ends_in_order_does_so_and_leaves_nothing_that_listens():
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), Interrupts().caught(), end_bounded("never told"):
+    interrupts = Interrupts()
+    with pytest.raises(KeyboardInterrupt), interrupts.caught(), interrupts.bounded("never told"):
         os.kill(os.getpid(), signal.SIGTERM)
     assert threading.active_count() == before
     assert signal.set_wakeup_fd(-1) == -1
