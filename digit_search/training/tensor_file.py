@@ -9,7 +9,7 @@ import torch
 from digit_search.errors import DataError
 
 MAX_TENSOR_BYTES = 1 << 29
-"""A checkpoint with the optimizer's state takes SIZE. The model is one and the same for all settings, so none makes it larger."""
+"""A checkpoint takes about 100 MB. The model is one and the same for all settings, so none makes a file of it larger."""
 
 
 def load_tensors(content: bytes | memoryview) -> Any:
