@@ -1,5 +1,6 @@
 """Which nodes of a joined cluster can keep a run's checkpoints: one that a machine has for itself would fail at the first of them."""
 
+import functools
 import importlib.util
 import logging
 import time
@@ -21,6 +22,8 @@ from digit_search.whole_files import write_whole
 ANSWER_SECONDS = 120.0
 """A node's first worker may have to fetch our code and import Ray from a slow disk."""
 NODE_ID_LABEL = "ray.io/node-id"
+UNREACHED = "unreached"
+"""A result with this key says that the node of its `node_id` cannot keep the trial's checkpoints, and why."""
 NEEDED = ("torch", "torchvision", "pyarrow", "optuna", "pydantic")
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,16 @@ def probe(folder: str, token: str, node: str) -> str:
     except (OSError, ValueError) as error:
         return f"{getattr(error, 'strerror', None) or error}"
     return ""
+
+
+@functools.cache
+def problem_here(folder: str, token: str) -> tuple[str, str]:
+    """The node that this process is on, and what keeps it from the run's folder; asked once a process.
+
+    A trial may wait for a place, and be put on a node that joins before that one's probe has answered.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    return node, probe(folder, token, node)
 
 
 def _probe_store(place: Remote, mark: str) -> str:
@@ -64,7 +77,8 @@ class Reach:
         self._folder = folder
         self._tell = tell
         self._ask = ask or _ask_node
-        self._token = uuid.uuid4().hex
+        self.token = uuid.uuid4().hex
+        """What the mark holds that this search leaves in the folder."""
         self.good: set[str] = set()
         self.bad: dict[str, str] = {}
         """Why not, by node."""
@@ -79,12 +93,12 @@ class Reach:
         """Leave the mark that the nodes look for."""
         if not is_uri(self._folder):
             Path(self._folder).mkdir(parents=True, exist_ok=True)
-            write_whole(Path(self._folder) / _mark(self._token), self._token)
+            write_whole(Path(self._folder) / _mark(self.token), self.token)
 
     def end(self) -> None:
         """Take all marks away."""
         if not is_uri(self._folder):
-            for path in Path(self._folder).glob(f"{_mark(self._token)}*"):
+            for path in Path(self._folder).glob(f"{_mark(self.token)}*"):
                 path.unlink(missing_ok=True)
 
     def look(self, nodes: Iterable[str]) -> None:
@@ -92,7 +106,7 @@ class Reach:
         known = self.good | self.bad.keys() | {node for node, _ in self._asked.values()}
         for node in nodes:
             if node not in known:
-                self._asked[self._ask(self._folder, self._token, node)] = (node, time.monotonic())
+                self._asked[self._ask(self._folder, self.token, node)] = (node, time.monotonic())
         if not self._asked:
             return
         answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
@@ -106,11 +120,23 @@ class Reach:
             problem = ray.get(ref)
         except RayError as error:
             return str(error).partition("\n")[0]
-        if not problem and not is_uri(self._folder) and not (Path(self._folder) / _mark(self._token, node)).exists():
+        if not problem and not is_uri(self._folder) and not (Path(self._folder) / _mark(self.token, node)).exists():
             problem = "it wrote there, but this machine does not see it: another folder of the same name"
         return problem
 
+    def sent_back(self, node: str, problem: str) -> None:
+        """Take in what a trial found on its node.
+
+        Raises:
+            StorageError: if that node could keep checkpoints before, so that it is not the node that is to be avoided.
+        """
+        if node in self.good:
+            raise StorageError(f"{self._folder}: {problem}")
+        self._take(node, problem)
+
     def _take(self, node: str, problem: str) -> None:
+        if node in self.bad:
+            return
         if not problem:
             self.good.add(node)
             return

@@ -13,6 +13,7 @@ from digit_search.history import EventLog
 from digit_search.records import EpochMetrics, RungDecision, TrialStatus
 from digit_search.run_folder import trial_name
 from digit_search.search.live import LiveSearch
+from digit_search.search.reach import UNREACHED
 from digit_search.search.searcher import FAILED, UNSAVED
 from digit_search.search.watch import EndSearch, LiveTrials
 
@@ -87,7 +88,7 @@ class Recorder(Callback):
         self._decisions = decisions
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        if FAILED in result or UNSAVED in result:
+        if not {FAILED, UNSAVED, UNREACHED}.isdisjoint(result):
             return
         number = trial.config["trial"]
         metrics = EpochMetrics(**result["metrics"])

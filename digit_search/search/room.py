@@ -12,8 +12,8 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter
 
-from digit_search.errors import RayLostError
-from digit_search.search.reach import Reach
+from digit_search.errors import RayLostError, StorageError
+from digit_search.search.reach import UNREACHED, Reach
 from digit_search.search.watch import EndSearch
 from digit_search.search.worker_plan import WorkerPlan, trials_that_fit
 
@@ -84,7 +84,10 @@ def fair_shares(room: int, wants: Sequence[int]) -> list[int]:
 
 
 class Room(Callback):
-    """Lets as many trials run as the cluster has room for now, and asks its autoscaler for as much again."""
+    """Lets as many trials run as the cluster has room for now, and asks its autoscaler for as much again.
+
+    A trial that finds its node unable to keep checkpoints is begun again on another, which does not count as one of its failures.
+    """
 
     def __init__(
         self,
@@ -119,6 +122,7 @@ class Room(Callback):
         self._grown_at = now()
         self._nodes: frozenset[str] = frozenset()
         self._told = ""
+        self._sent_back: set[str] = set()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self._now() - self._looked_at < LOOK_EVERY_SECONDS:
@@ -132,6 +136,23 @@ class Room(Callback):
             return
         self._reach.look(cluster.nodes)
         self._adapt(cluster)
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        if UNREACHED not in result:
+            return
+        try:
+            self._reach.sent_back(result["node_id"], result[UNREACHED])
+        except StorageError as error:
+            raise EndSearch(error) from None
+        # Its worker raises next, and Tune (2.60) counts that before it asks whether the trial may go on.
+        trial.max_failures += 1
+        self._sent_back.add(trial.trial_id)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if trial.trial_id in self._sent_back:
+            self._sent_back.remove(trial.trial_id)
+            trial.max_failures -= 1
+            trial.run_metadata.num_failures -= 1
 
     def _adapt(self, cluster: ClusterNow) -> None:
         usable = {node: resources for node, resources in cluster.nodes.items() if node in self._reach.good}

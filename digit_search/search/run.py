@@ -70,7 +70,7 @@ def deadline_of(settings: RunSettings, started_at: float) -> float:
     return started_at + parse_duration(settings.search.time_budget)
 
 
-def trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan) -> TrialSetup:
+def trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan, reach: Reach | None = None) -> TrialSetup:
     """What every trial shares."""
     return TrialSetup(
         split=split,
@@ -83,6 +83,7 @@ def trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan:
         num_threads=plan.cpus_per_trial,
         told=told_of(settings),
         uses_mps=plan.uses_mps,
+        reach_token=reach.token if reach else "",
     )
 
 
@@ -151,7 +152,7 @@ def _search_once(
     )
     recording = _Recording(folder, events, live, control, on_end, reach)
     try:
-        trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan))
+        trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan, reach))
         _make_tuner(settings, trainable, plan, searcher, earlier, recording).fit()
     finally:
         live.close()

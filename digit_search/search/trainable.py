@@ -9,6 +9,8 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 
 from digit_search.data.split import RowSplit
+from digit_search.errors import StorageError
+from digit_search.search.reach import UNREACHED, problem_here
 from digit_search.search.study import Told
 
 
@@ -27,10 +29,21 @@ class TrialSetup:
     num_threads: int
     told: Told
     uses_mps: bool = False
+    reach_token: str = ""
+    """On a cluster, what the nodes that keep checkpoints find in `trials_at` (`Reach.token`)."""
 
 
 def train_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> None:
-    """Run one trial in a worker, where torch is imported once for all trials that it gets."""
+    """Run one trial in a worker, where torch is imported once for all trials that it gets.
+
+    Raises:
+        StorageError: if this node cannot keep its checkpoints, so that Tune begins it again elsewhere.
+    """
+    if setup.reach_token:
+        node, problem = problem_here(setup.trials_at, setup.reach_token)
+        if problem:
+            tune.report({UNREACHED: problem, "node_id": node})
+            raise StorageError(problem)
     from digit_search.search.worker import run_trial
 
     run_trial(config, table, setup)

@@ -6,9 +6,12 @@ import pytest
 from ray.tune import PlacementGroupFactory
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
+from digit_search.errors import StorageError
 from digit_search.search import reach as reach_module
+from digit_search.search import trainable
 from digit_search.search.reach import Reach, TrialPlace
 from digit_search.search.room import LOOK_EVERY_SECONDS, PATIENCE_SECONDS, ClusterNow, Room, fair_shares
+from digit_search.search.trainable import TrialSetup, train_trial
 from digit_search.search.watch import EndSearch
 from digit_search.search.worker_plan import WorkerPlan
 
@@ -112,10 +115,54 @@ def test_a_trial_is_placed_beside_bad_nodes_and_its_place_stays_the_same_to_tune
     assert hash(place) == hash(PlacementGroupFactory([{"CPU": 1, "GPU": 0}]))
 
 
+def tune_trial(name: str) -> SimpleNamespace:
+    return SimpleNamespace(trial_id=name, max_failures=2, run_metadata=SimpleNamespace(num_failures=1))
+
+
+def test_a_trial_on_a_node_that_has_not_answered_yet_goes_back_without_having_failed():
+    told = []
+    watched = Watched()
+    watched.reach = watched.room._reach = Reach("/nfs/run/tune", told.append)
+    trial, result = tune_trial("a"), {"unreached": "Permission denied", "node_id": "new"}
+    watched.room.on_trial_result(0, [trial], trial, result)
+    assert watched.reach.bad == {"new": "Permission denied"}
+    # As Tune does when the worker raises then.
+    trial.run_metadata.num_failures += 1
+    assert trial.run_metadata.num_failures <= trial.max_failures
+    watched.room.on_trial_recover(0, [trial], trial)
+    assert (trial.run_metadata.num_failures, trial.max_failures) == (1, 2)
+    # What is known is told once, and a failure of its own counts again.
+    watched.room.on_trial_result(1, [trial], tune_trial("b"), result)
+    watched.room.on_trial_recover(1, [trial], trial)
+    assert (told, trial.run_metadata.num_failures) == (["node new is not used: /nfs/run/tune: Permission denied"], 1)
+
+
+def test_a_node_that_could_keep_checkpoints_before_is_not_to_blame():
+    watched = Watched()
+    watched.reach = watched.room._reach = Reach("s3://bucket/run/tune")
+    watched.reach.good.add("node0")
+    trial = tune_trial("a")
+    with pytest.raises(EndSearch) as ended:
+        watched.room.on_trial_result(0, [trial], trial, {"unreached": "no network", "node_id": "node0"})
+    assert "s3://bucket/run/tune: no network" in str(ended.value.reason)
+    assert not watched.reach.bad
+
+
+def test_a_worker_trains_nothing_where_it_does_not_reach_the_results(tmp_path, monkeypatch):
+    reported = []
+    here = SimpleNamespace(get_node_id=lambda: "new")
+    monkeypatch.setattr(reach_module, "ray", SimpleNamespace(get_runtime_context=lambda: here))
+    monkeypatch.setattr(trainable, "tune", SimpleNamespace(report=reported.append))
+    setup = TrialSetup(None, str(tmp_path / "gone"), 2, 1, 0.25, "float32", False, 1, None, reach_token="0123456789")
+    with pytest.raises(StorageError):
+        train_trial({"trial": 0}, None, setup)
+    assert reported == [{"unreached": "No such file or directory", "node_id": "new"}]
+
+
 def test_the_probe_says_what_a_node_lacks(tmp_path, monkeypatch):
     reach = Reach(str(tmp_path / "tune"))
     reach.begin()
-    token = reach._token
+    token = reach.token
     assert reach_module.probe(str(tmp_path / "tune"), token, "node") == ""
     assert "No such file" in reach_module.probe(str(tmp_path / "elsewhere"), token, "node")
     assert "No such file" in reach_module.probe(str(tmp_path / "tune"), "another run's", "node")

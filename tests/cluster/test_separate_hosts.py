@@ -1,0 +1,70 @@
+"""A real cluster of separate hosts, each with its own network, folders, name and processes: they share the results alone."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.namespaces import Host, Network, network, why_impossible
+from tests.cluster.nodes import ROOT, Cluster, output, reports, search, trials, wait_until
+
+HOME = {"HOME": "/tmp/home"}
+
+
+@pytest.fixture
+def hosts(tmp_path) -> Iterator[Network]:
+    if reason := why_impossible():
+        pytest.skip(reason)
+    with network(tmp_path) as made:
+        yield made
+
+
+def test_a_search_over_three_hosts_goes_on_when_one_is_lost_and_uses_one_that_joins(hosts, tmp_path, tiny_data):
+    results = tmp_path / "results"
+    results.mkdir()
+    # Our code and the digits are on the driver's host alone.
+    head, first, driver = (
+        hosts.host(name, [results, *more]) for name, more in (("head", []), ("first", []), ("driver", [ROOT, tiny_data]))
+    )
+    cluster = Cluster(tmp_path, head_ip=head.ip)
+    try:
+        for host in (head, first, driver):
+            cluster.start(host.name, prefix=host.prefix, env=HOME)
+        refused_at_once(cluster, driver, head, tiny_data)
+        run = started(cluster, driver, "run", cluster.address, tiny_data, "--samples", 12, "--max-epochs", 3)
+        wait_until(lambda: {report["node"] for report in reports(cluster, "run")} == {"head", "first", "driver"}, run)
+        first.lose()
+        joined = hosts.host("joined", [results])
+        cluster.start("joined", prefix=joined.prefix, env=HOME)
+        assert run.wait(200) == 0, output(cluster, "run")
+    finally:
+        cluster.close()
+    rows = trials(cluster, "run")
+    assert [row["status"] for row in rows] == ["completed"] * 12, output(cluster, "run")
+    assert {report["node"] for report in reports(cluster, "run")} == {"head", "first", "driver", "joined"}, output(cluster, "run")
+    # No report was lost or made twice.
+    made = sorted((report["trial"], report["metrics"]["epoch"]) for report in reports(cluster, "run"))
+    assert made == [(trial, float(epoch)) for trial in range(12) for epoch in (1, 2, 3)]
+    assert re.search(r"workers: .*3 nodes", output(cluster, "run"))
+    assert "Traceback" not in output(cluster, "run")
+
+
+def started(
+    cluster: Cluster, host: Host, name: str, address: str, data: Path, *argv: object, env: dict[str, str] | None = None
+) -> subprocess.Popen:
+    """A search whose driver runs on that host."""
+    before = [*host.prefix, "env", f"--chdir={ROOT}"]
+    return search(cluster, name, "--address", address, "--data", data, *argv, before=before, env=env)
+
+
+def refused_at_once(cluster: Cluster, driver: Host, head: Host, data: Path) -> None:
+    """A wrong token, and an address where nobody is, told from another host."""
+    wrong = started(cluster, driver, "wrong", cluster.address, data, env={"RAY_AUTH_TOKEN": "f" * 64})
+    dead = started(cluster, driver, "dead", f"{head.ip}:9", data)
+    assert (wrong.wait(60), dead.wait(60)) == (2, 2)
+    assert "expected its authentication token, found another" in output(cluster, "wrong")
+    assert "cannot be reached: Connection refused" in output(cluster, "dead")
+    for name in ("wrong", "dead"):
+        assert "Traceback" not in output(cluster, name)
