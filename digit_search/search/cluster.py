@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 import ray
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_config import JobConfig
 
@@ -114,6 +115,21 @@ def _away_from_the_network(is_own: bool) -> Iterator[None]:
 
 
 @contextmanager
+def _told_to_the_log() -> Iterator[None]:
+    """Let the log have what Ray (2.60) prints of a node's death among other people's output, whatever it was told of logs."""
+    before = ray_worker.print_to_stdstream
+
+    def log(data: Mapping[str, Any], **named: object) -> None:
+        logging.getLogger("ray").warning("%s", "\n".join(data["lines"]))
+
+    ray_worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        ray_worker.print_to_stdstream = before
+
+
+@contextmanager
 def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> Iterator[str]:
     """Start or join Ray; yield the dashboard's address, or "" without one. Whatever was started is stopped at the end.
 
@@ -131,7 +147,7 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
     # Usage statistics would leave the machine; metrics export needs Prometheus, not Ray's collector.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     guarded = nullcontext() if settings.address else guarded_ray(Path(ray.__file__).parent)
-    with guarded as guardian, _sigterm_left_alone() as put_back:
+    with guarded as guardian, _told_to_the_log(), _sigterm_left_alone() as put_back:
         try:
             dashboard_url = _start_ray(settings, job or {})
             put_back()

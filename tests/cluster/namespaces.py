@@ -31,7 +31,8 @@ mkdir /tmp/home
 mount -t tmpfs -o mode=1777,SIZE none /dev/shm
 hostname "$name"
 echo ready
-exec sleep infinity
+# A host's first process has to take in those whose parents have ended.
+sleep infinity & wait
 """.replace("SIZE", HOST_MEMORY)
 
 
@@ -113,9 +114,9 @@ class Network:
         self._hosts[name] = Host(name, ip, process)
         return self._hosts[name]
 
-    def cut(self, name: str) -> None:
-        """Pull the host's wire."""
-        _run("ip", "-n", f"digits{os.getpid()}-{name}", "link", "set", "wire", "down")
+    def wire(self, name: str, state: str) -> None:
+        """Pull the host's wire (`down`), or plug it in again (`up`)."""
+        _run("ip", "-n", f"digits{os.getpid()}-{name}", "link", "set", "wire", state)
 
     def close(self) -> None:
         """End all hosts; their wires go with them."""
