@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 HOST_MEMORY = "size=512m"
+OWN_SPACES = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 PREPARE = r"""
 set -e
 name=$1 hosts=$2
@@ -40,14 +41,11 @@ def why_impossible() -> str:
     """Why this machine cannot have such hosts; "" where it can."""
     if sys.platform != "linux" or os.geteuid():
         return "separate hosts need network namespaces, which only root may make, on Linux"
-    if not (shutil.which("ip") and shutil.which("unshare") and shutil.which("nsenter")):
-        return "separate hosts need ip (iproute2), unshare and nsenter (util-linux)"
-    trial = f"digits{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", trial], capture_output=True, text=True)
-    if not made.returncode:
-        made = subprocess.run(["ip", "-n", trial, "link", "add", "switch", "type", "bridge"], capture_output=True, text=True)
-        subprocess.run(["ip", "netns", "delete", trial], check=True)
-    return f"this machine makes no network namespace: {made.stderr.strip()}" if made.returncode else ""
+    if missing := [name for name in ("ip", "unshare", "nsenter", "setpriv") if not shutil.which(name)]:
+        return f"separate hosts need {', '.join(missing)} (iproute2, util-linux)"
+    trial = ["sh", "-c", "mount -t tmpfs none /mnt && ip link add switch type bridge && ip link add wire type veth"]
+    made = subprocess.run([*OWN_SPACES, "--net", *trial], capture_output=True, text=True)
+    return f"this machine makes no namespaces: {made.stderr.strip()}" if made.returncode else ""
 
 
 class Host:
@@ -78,6 +76,10 @@ class Network:
         self._folder = folder
         self._spaces: list[str] = []
         self._hosts: dict[str, Host] = {}
+        self._switch = ""
+
+    def start(self) -> None:
+        """Put the switch there."""
         self._switch = self._space("switch")
         _run("ip", "-n", self._switch, "link", "add", "switch", "type", "bridge")
         _run("ip", "-n", self._switch, "address", "add", f"{_ip(1)}/24", "dev", "switch")
@@ -104,11 +106,10 @@ class Network:
         names.write_text(f"127.0.0.1 localhost\n{ip} {name}\n")
         software = dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix)))
         paths = [str(path) for path in (*software, *shown) if path.is_relative_to("/tmp")]
-        own = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        command = ["ip", "netns", "exec", space, *own, "sh", "-c", PREPARE, "prepare", name, str(names), *paths]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        ready = process.stdout.readline()
-        if ready != "ready\n":
+        # Whatever ends the tests ends their hosts.
+        inside = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, *OWN_SPACES]
+        process = subprocess.Popen([*inside, "sh", "-c", PREPARE, "prepare", name, str(names), *paths], stdout=subprocess.PIPE, text=True)
+        if process.stdout.readline() != "ready\n":
             process.kill()
             raise RuntimeError(f"host {name} did not come up")
         self._hosts[name] = Host(name, ip, process)
@@ -132,6 +133,7 @@ def network(folder: Path) -> Iterator[Network]:
     """A network that surely goes."""
     made = Network(folder)
     try:
+        made.start()
         yield made
     finally:
         made.close()
