@@ -40,7 +40,7 @@ def test_a_search_over_three_hosts_goes_on_when_one_is_lost_and_uses_one_that_jo
         first.lose()
         joined = hosts.host("joined", [results])
         cluster.start("joined", prefix=joined.prefix, env=HOME)
-        assert run.wait(200) == 0, output(cluster, "run")
+        assert run.wait(300) == 0, output(cluster, "run")
     finally:
         cluster.close()
     rows = trials(cluster, "run")
