@@ -25,6 +25,8 @@ RETRY_PAUSES_SECONDS = (1.0, 4.0)
 """Between tries; the S3 client makes three of its own in each."""
 DEFAULT_OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=30"}
 """pyarrow 26 takes three requests instead of one for a small object, and goes on trying for 15 minutes."""
+S3_TIMEOUTS = {"connect_timeout": 5.0, "request_timeout": 15.0}
+"""In seconds, the second without a byte. Without them a request to a machine that is gone took more than five minutes (pyarrow 26)."""
 CHUNK_BYTES = 1 << 22
 _FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "not found", "PERMISSION_DENIED", "NOT_FOUND")
 """In what the clients say, where another try would be answered alike."""
@@ -240,7 +242,12 @@ def _bucket(uri: str) -> tuple["FileSystem", str]:
     option = DEFAULT_OPTIONS.get(urlsplit(uri).scheme, "")
     if option and option.partition("=")[0] not in uri:
         uri += f"{'&' if '?' in uri else '?'}{option}"
-    return FileSystem.from_uri(uri)
+    filesystem, path = FileSystem.from_uri(uri)
+    if filesystem.type_name == "s3":
+        # A URI cannot hold them, nor the three tries that S3FileSystem makes by itself; how it is pickled tells all of its options.
+        make, (options,) = filesystem.__reduce__()
+        filesystem = make(options | S3_TIMEOUTS)
+    return filesystem, path
 
 
 def _copy(source: Any, target: Any, max_bytes: int | None) -> None:

@@ -104,3 +104,13 @@ def test_what_another_try_would_not_change_is_told_at_once_with_what_to_do(monke
     with pytest.raises(StorageError, match=advice):
         Remote("s3://bucket/run").files()
     assert len(tries) == 1
+
+
+def test_a_request_to_an_s3_server_that_is_gone_is_given_up_in_seconds_not_minutes():
+    filesystem, path = remote.connect("s3://bucket/results/run?endpoint_override=127.0.0.1:9&scheme=http&region=eu-west-1")
+    _, (options,) = filesystem.__reduce__()
+    assert path == "bucket/results/run"
+    assert (options["endpoint_override"], options["scheme"], options["region"]) == ("127.0.0.1:9", "http", "eu-west-1")
+    assert options["allow_delayed_open"]
+    assert 0 < options["connect_timeout"] <= 10
+    assert 0 < options["request_timeout"] <= 60
