@@ -139,7 +139,7 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
 
     Raises:
         ResourceError: if Ray does not come up in time, the cluster cannot be joined, or the dashboard would be open to a network.
-        RayLostError: for what Ray raised in here.
+        RayLostError: for what Ray raised in here, and where its own processes were too slow to start.
     """
     check_dashboard_host(settings)
     if settings.address:
@@ -187,3 +187,8 @@ def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
     except SystemExit as terminated:
         # ray.init (2.60) installs a handler of SIGTERM that raises this.
         raise KeyboardInterrupt from terminated
+    except Exception as error:
+        # Ray (2.60) raises a plain Exception where its processes are too slow on a busy machine; another start may be quicker.
+        if type(error) is not Exception:
+            raise
+        raise RayLostError(f"it did not start: {error}") from error

@@ -111,6 +111,15 @@ def test_a_token_that_is_not_there_is_told_at_once_and_is_no_lost_ray(monkeypatc
         pass
 
 
+def test_a_ray_that_is_too_slow_to_start_is_a_lost_ray(monkeypatch):
+    def init(**options):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RayLostError, match="it did not start: The current node timed out"), running_ray(RaySettings()):
+        pass
+
+
 def test_an_error_of_ray_is_a_lost_ray(monkeypatch):
     monkeypatch.setattr(ray, "init", lambda **options: SimpleNamespace(dashboard_url=""))
     with pytest.raises(RayLostError, match="no answer"), running_ray(RaySettings()):
