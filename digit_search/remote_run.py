@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import shlex
 import shutil
 import uuid
@@ -24,6 +25,9 @@ from digit_search.run_folder import RunFolder, check_run_name, trial_name
 from digit_search.whole_files import write_whole
 
 OF_WORKING_COPY = (".lock", ".owner")
+
+CHECKPOINT_OR_TEMPORARY = re.compile(REMOTE_CHECKPOINT.pattern + r"(\.\d+\.tmp)?")
+"""A worker that is killed as it writes leaves 100 MB in a mounted store."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ class RemoteRunFolder(RunFolder):
         trials = self.remote.child(self.tune.name)
         for name in trials.files():
             folder, _, file = name.partition("/")
-            if (match := REMOTE_CHECKPOINT.fullmatch(file)) and is_doomed(folder, int(match[1])):
+            if (match := CHECKPOINT_OR_TEMPORARY.fullmatch(file)) and is_doomed(folder, int(match[1])):
                 trials.delete(name)
 
     @contextmanager
