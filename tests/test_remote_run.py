@@ -159,9 +159,9 @@ def test_the_checkpoints_of_losers_are_deleted_in_the_store(results, store):
     for trial in range(3):
         tune.put(f"trial_000{trial}/checkpoint_2.pt", b"1")
         tune.put(f"trial_000{trial}/error.log", b"1")
-    store.failures_left = 3
     # Of a worker that was killed as it wrote, in a mounted store.
     tune.put("trial_0002/checkpoint_3.pt.4711.tmp", b"1")
+    store.failures_left = 3
     folder.keep_checkpoints(range(3), {1})
     folder.keep_checkpoints(range(3), {1})
     assert sorted(tune.files()) == ["trial_0000/error.log", "trial_0001/checkpoint_2.pt", "trial_0001/error.log", "trial_0002/error.log"]
