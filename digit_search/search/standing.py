@@ -30,11 +30,12 @@ class Standing:
         self.running: Set[int] = frozenset()
         self.last: dict[int, EpochMetrics] = {}
         """The last report of each trial."""
-        self.seconds: dict[int, float] = {}
-        """What each trial has cost."""
         self.best: Best | None = None
         self._rank_by = rank_by
         self._ended_epochs = 0.0
+        # Sums over all trials, kept up to date: to add them up at every report would take longer with every trial.
+        self._reported_epochs = 0.0
+        self._reported_seconds = 0.0
 
     @property
     def done(self) -> int:
@@ -43,8 +44,9 @@ class Standing:
 
     def take_report(self, trial: int, metrics: EpochMetrics) -> bool:
         """Take in a report; return whether it is the best so far."""
+        self._reported_epochs += metrics.epoch - (self.last[trial].epoch if trial in self.last else 0.0)
+        self._reported_seconds += metrics.seconds
         self.last[trial] = metrics
-        self.seconds[trial] = self.seconds.get(trial, 0.0) + metrics.seconds
         best = Best(trial, metrics.scored_accuracy, metrics.scored_loss)
         if self.best is not None and self._rank(best) >= self._rank(self.best):
             return False
@@ -76,14 +78,13 @@ class Standing:
         A trial is taken to go on for as many epochs as those that ended did on average, `epochs_per_trial` counting as one of them, and
         a running one for another epoch at least.
         """
-        reported = sum(metrics.epoch for metrics in self.last.values())
-        if not reported:
+        if not self._reported_epochs:
             return None
         mean = (epochs_per_trial + self._ended_epochs) / (1 + self.done)
         going_on = [self._epochs_left(trial, mean, max_epochs) for trial in self.running]
         waiting = max(self.num_samples - self.done - len(going_on), 0)
         together = (sum(going_on) + waiting * mean) / workers
-        return max([together, *going_on]) * sum(self.seconds.values()) / reported
+        return max([together, *going_on]) * self._reported_seconds / self._reported_epochs
 
     def _epochs_left(self, trial: int, mean: float, max_epochs: float) -> float:
         epoch = self.last[trial].epoch if trial in self.last else 0.0

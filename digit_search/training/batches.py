@@ -34,14 +34,16 @@ class DeviceDigits:
         return self.images.device
 
 
-def place_digits(pixels: np.ndarray, labels: np.ndarray | None, plan: DevicePlan) -> DeviceDigits:
-    """Put pixels uint8 [num_rows, 784] and labels uint8 [num_rows] on the device. On the CPU the pixels stay where they lie.
-
-    They may lie in read-only shared memory: nothing here or later writes to them.
-    """
+def as_tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor in the same memory. That may be shared and read-only: nothing here or later writes to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        images = torch.from_numpy(pixels).view(-1, 1, SIDE, SIDE)
+        return torch.from_numpy(array)
+
+
+def place_digits(pixels: np.ndarray, labels: np.ndarray | None, plan: DevicePlan) -> DeviceDigits:
+    """Put pixels uint8 [num_rows, 784] and labels uint8 [num_rows] on the device. On the CPU the pixels stay where they lie."""
+    images = as_tensor(pixels).view(-1, 1, SIDE, SIDE)
     placed_labels = None if labels is None else torch.from_numpy(labels.astype(np.int64))
     if plan.pinned:
         images = images.pin_memory()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from digit_search.data.table import label_view, pixel_view
 from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, TrialParams
 from digit_search.training.averaging import WeightAverage
-from digit_search.training.batches import DeviceDigits, evaluation_batches, num_batches, place_digits, training_batches
+from digit_search.training.batches import DeviceDigits, as_tensor, evaluation_batches, num_batches, place_digits, training_batches
 from digit_search.training.device import DevicePlan, is_out_of_gpu_memory
 from digit_search.training.model import build_resnet18
 from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters
@@ -52,9 +51,8 @@ def make_setup(
     """Place the digits of an Arrow table on the plan's device; on the CPU they stay in the table's memory, shared or not."""
     return TrainingSetup(
         digits=place_digits(pixel_view(table), label_view(table), plan),
-        # Ray hands out read-only arrays, of which torch warns; row numbers are small enough to copy.
-        training_rows=torch.from_numpy(split.train.astype(np.int64)),
-        validation_rows=torch.from_numpy(split.validation.astype(np.int64)),
+        training_rows=as_tensor(split.train),
+        validation_rows=as_tensor(split.validation),
         plan=plan,
         ema_half_life_epochs=ema_half_life_epochs,
         reports_per_epoch=reports_per_epoch,
