@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.utils.util import unflatten_dict
@@ -54,6 +56,17 @@ class SearchPlan:
     """Trials of other runs that the study holds; they count as startup trials."""
 
 
+class _SeededTPE(TPESampler):
+    """TPE for one trial, which knows from those before what parameters the study's trials share: else each would look at all of them."""
+
+    def __init__(self, shared: IntersectionSearchSpace, **options: Any) -> None:
+        super().__init__(**options)
+        self._shared = shared
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {name: distribution for name, distribution in self._shared.calculate(study).items() if not distribution.single()}
+
+
 class HonestOptunaSearch(OptunaSearch):
     """OptunaSearch that suggests the plan's trials by number: the planned ones as they are, the others by TPE."""
 
@@ -82,20 +95,21 @@ class HonestOptunaSearch(OptunaSearch):
         self._on_suggest = on_suggest
         self._is_over = is_over
         self._reports: dict[str, dict[int, EpochMetrics]] = {}
+        self._shared = IntersectionSearchSpace(include_pruned=True)
 
     def _sampler_for(self, number: int, planned: PlannedTrial | None) -> BaseSampler:
         plan = self._plan
         conditional = any(isinstance(dimension, Dimension) and dimension.when for dimension in plan.space.values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = TPESampler(
-                seed=sampler_seed(plan.seed, number, plan.num_warm),
-                n_startup_trials=plan.startup_trials,
-                multivariate=True,
-                group=conditional,
+            options = {
+                "seed": sampler_seed(plan.seed, number, plan.num_warm),
+                "n_startup_trials": plan.startup_trials,
+                "multivariate": True,
                 # It would look at the trials that run, and what runs beside a trial depends on the clock.
-                constant_liar=False,
-            )
+                "constant_liar": False,
+            }
+            sampler = TPESampler(group=True, **options) if conditional else _SeededTPE(self._shared, **options)
             if planned is None:
                 return sampler
             return PartialFixedSampler({name: getattr(planned.params, name) for name in plan.space}, sampler)

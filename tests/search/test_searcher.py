@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.utils.util import flatten_dict
@@ -118,6 +119,17 @@ def test_the_suggestion_depends_on_seed_number_and_finished_history_alone(tmp_pa
     assert first == fifth(tmp_path / "b")
     assert first == fifth(tmp_path / "c", restart=True)
     assert first["lr"] != fifth(tmp_path / "d", seed=1)["lr"]
+
+
+def test_suggestions_are_those_of_optunas_own_tpe_for_each_trial(tmp_path, monkeypatch):
+    def suggestions(folder):
+        folder.mkdir()
+        searcher = make_searcher(folder).searcher
+        return [run_trial(searcher, f"t{number}", [0.5 + number / 100] * (1 + number % 9)) for number in range(12)]
+
+    ours = suggestions(tmp_path / "ours")
+    monkeypatch.setattr("digit_search.search.searcher._SeededTPE", lambda shared, **options: TPESampler(**options))
+    assert ours == suggestions(tmp_path / "optuna")
 
 
 @pytest.mark.parametrize("startup_trials", [2, 20])
