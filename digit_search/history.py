@@ -148,14 +148,27 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         RunFolderError: if the file is missing or a whole line is no event.
     """
-    number = 0
-    try:
-        with open_bounded(path, max_file_bytes()) as file:
-            while (line := file.readline(MAX_EVENT_BYTES)).endswith(b"\n") or len(line) == MAX_EVENT_BYTES:
-                number += 1
-                yield _parse_event(line, f"{path}: line {number}")
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read: {error.strerror}; a run's events are expected there") from error
+    return _EventReader(path).read()
+
+
+class _EventReader:
+    """Reads a run's events, each once: a later `read` begins where the one before ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = 0
+        self._bytes = 0
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        try:
+            with open_bounded(self._path, max_file_bytes()) as file:
+                file.seek(self._bytes)
+                while (line := file.readline(MAX_EVENT_BYTES)).endswith(b"\n") or len(line) == MAX_EVENT_BYTES:
+                    self._lines += 1
+                    self._bytes += len(line)
+                    yield _parse_event(line, f"{self._path}: line {self._lines}")
+        except OSError as error:
+            raise RunFolderError(f"{self._path}: cannot be read: {error.strerror}; a run's events are expected there") from error
 
 
 def _parse_event(line: bytes, where: str) -> dict[str, Any]:
@@ -172,35 +185,107 @@ def _parse_event(line: bytes, where: str) -> dict[str, Any]:
         ) from error
 
 
-def _apply(trials: dict[int, TrialRecord], epochs: dict[int, list[EpochMetrics]], event: Mapping[str, Any]) -> None:
-    """Bring the trial that the event is about up to date; its epochs are kept apart, so that many cost no more each than few."""
-    number = int(event["trial"])
-    match event["event"]:
-        case "trial_started" if number not in trials:
-            trials[number] = TrialRecord(
-                trial=number,
-                status=TrialStatus.RUNNING,
-                params=_params_of(event),
-                seed=int(event["seed"]),
-                origin=TrialOrigin(event["origin"]),
-                started_at=event["at"],
-            )
-        case "epoch":
-            metrics = _record(EpochMetrics, event["metrics"])
-            trials[number] = replace(
-                trials[number],
-                status=TrialStatus.RUNNING,
-                device=str(event["device"]),
-                node=str(event["node"]),
-                ended_at=event["at"],
-            )
-            reported = epochs.setdefault(number, [])
-            # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
-            while reported and reported[-1].epoch >= metrics.epoch:
-                reported.pop()
-            reported.append(metrics)
-        case "trial_ended":
-            trials[number] = replace(trials[number], status=TrialStatus(event["status"]), error=str(event["error"]), ended_at=event["at"])
+class _Fold:
+    """A run's records as its events, one after the other, make them."""
+
+    def __init__(self) -> None:
+        self._trials: dict[int, TrialRecord] = {}
+        self._epochs: dict[int, list[EpochMetrics]] = {}
+        """By trial; apart from the records, so that many epochs cost no more each than few."""
+        self._rungs: dict[tuple[float, int], RungDecision] = {}
+        self._phases: dict[str, float] = {}
+        self._reports: dict[int, list[tuple[float, float]]] = {}
+        self._notes: dict[str, None] = {}
+        self._spans = _Spans()
+        self._warm: list[EarlierTrial] = []
+        self._confirmations: dict[tuple[int, int], Confirmation] = {}
+        self._retraining: RetrainRecord | None = None
+        self._confirmed: int | None = None
+
+    def take(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take further events in.
+
+        Raises:
+            RunFolderError: if one lacks what its kind needs.
+        """
+        for event in events:
+            try:
+                self._take(event)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise RunFolderError(
+                    f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})"
+                ) from error
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        self._spans.see(event["at"], str(event["name"]) if event["event"] == "phase" else "")
+        values = {key: value for key, value in event.items() if key not in ("event", "at")}
+        match event["event"]:
+            case "trial_started" | "epoch" | "trial_ended":
+                self._take_of_trial(event)
+                if event.get("rung"):
+                    decision = _record(RungDecision, event["rung"])
+                    self._rungs[decision.rung_epochs, decision.trial] = decision
+            case "warm_trial":
+                self._warm.append(EarlierTrial(str(event["run"]), _trial_of(event["record"])))
+            case "confirmation":
+                confirmation = _record(Confirmation, values | {"epochs": _epochs_of(values)})
+                self._confirmations[confirmation.trial, confirmation.seed] = confirmation
+            case "confirmed":
+                self._confirmed = int(event["trial"])
+            case "phase":
+                self._phases[str(event["name"])] = event["at"]
+            case "note":
+                self._notes.setdefault(str(event["text"]))
+            case "retrained":
+                self._retraining = _record(RetrainRecord, values | {"params": _params_of(values), "epochs": _epochs_of(values)})
+
+    def _take_of_trial(self, event: Mapping[str, Any]) -> None:
+        number, trials = int(event["trial"]), self._trials
+        match event["event"]:
+            case "trial_started" if number not in trials:
+                trials[number] = TrialRecord(
+                    trial=number,
+                    status=TrialStatus.RUNNING,
+                    params=_params_of(event),
+                    seed=int(event["seed"]),
+                    origin=TrialOrigin(event["origin"]),
+                    started_at=event["at"],
+                )
+            case "epoch":
+                metrics = _record(EpochMetrics, event["metrics"])
+                trials[number] = replace(
+                    trials[number],
+                    status=TrialStatus.RUNNING,
+                    device=str(event["device"]),
+                    node=str(event["node"]),
+                    ended_at=event["at"],
+                )
+                reported = self._epochs.setdefault(number, [])
+                # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
+                while reported and reported[-1].epoch >= metrics.epoch:
+                    reported.pop()
+                reported.append(metrics)
+                self._reports.setdefault(number, []).append((event["at"], float(event["metrics"]["seconds"])))
+            case "trial_ended":
+                trials[number] = replace(
+                    trials[number], status=TrialStatus(event["status"]), error=str(event["error"]), ended_at=event["at"]
+                )
+
+    def history(self) -> RunHistory:
+        """What the events so far say."""
+        trials, epochs = self._trials, self._epochs
+        return RunHistory(
+            trials=tuple(replace(trials[number], epochs=tuple(epochs.get(number, ()))) for number in sorted(trials)),
+            rungs=tuple(self._rungs.values()),
+            retraining=self._retraining,
+            phases=dict(self._phases),
+            notes=tuple(self._notes),
+            confirmations=tuple(self._confirmations.values()),
+            confirmed=self._confirmed,
+            warm=tuple(self._warm),
+            reports={number: tuple(reports) for number, reports in self._reports.items()},
+            spans=tuple(self._spans.found),
+        )
 
 
 def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
@@ -209,55 +294,26 @@ def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
     Raises:
         RunFolderError: if an event lacks what its kind needs.
     """
-    trials: dict[int, TrialRecord] = {}
-    epochs: dict[int, list[EpochMetrics]] = {}
-    rungs: dict[tuple[float, int], RungDecision] = {}
-    phases: dict[str, float] = {}
-    reports: dict[int, list[tuple[float, float]]] = {}
-    notes: dict[str, None] = {}
-    spans = _Spans()
-    warm: list[EarlierTrial] = []
-    confirmations: dict[tuple[int, int], Confirmation] = {}
-    retraining = confirmed = None
-    for event in events:
-        try:
-            spans.see(event["at"], str(event["name"]) if event["event"] == "phase" else "")
-            values = {key: value for key, value in event.items() if key not in ("event", "at")}
-            match event["event"]:
-                case "trial_started" | "epoch" | "trial_ended":
-                    _apply(trials, epochs, event)
-                    if event["event"] == "epoch":
-                        reports.setdefault(int(event["trial"]), []).append((event["at"], float(event["metrics"]["seconds"])))
-                    if event.get("rung"):
-                        decision = _record(RungDecision, event["rung"])
-                        rungs[decision.rung_epochs, decision.trial] = decision
-                case "warm_trial":
-                    warm.append(EarlierTrial(str(event["run"]), _trial_of(event["record"])))
-                case "confirmation":
-                    confirmation = _record(Confirmation, values | {"epochs": _epochs_of(values)})
-                    confirmations[confirmation.trial, confirmation.seed] = confirmation
-                case "confirmed":
-                    confirmed = int(event["trial"])
-                case "phase":
-                    phases[str(event["name"])] = event["at"]
-                case "note":
-                    notes.setdefault(str(event["text"]))
-                case "retrained":
-                    retraining = _record(RetrainRecord, values | {"params": _params_of(values), "epochs": _epochs_of(values)})
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise RunFolderError(f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})") from error
-    return RunHistory(
-        trials=tuple(replace(trials[number], epochs=tuple(epochs.get(number, ()))) for number in sorted(trials)),
-        rungs=tuple(rungs.values()),
-        retraining=retraining,
-        phases=phases,
-        notes=tuple(notes),
-        confirmations=tuple(confirmations.values()),
-        confirmed=confirmed,
-        warm=tuple(warm),
-        reports=reports,
-        spans=tuple(spans.found),
-    )
+    fold = _Fold()
+    fold.take(events)
+    return fold.history()
+
+
+class HistoryReader:
+    """Reads the history of a run that goes on: each time only the events that are new."""
+
+    def __init__(self, path: Path) -> None:
+        self._events = _EventReader(path)
+        self._fold = _Fold()
+
+    def read(self) -> RunHistory:
+        """All that the run's events say by now.
+
+        Raises:
+            RunFolderError: if the file is missing or broken.
+        """
+        self._fold.take(self._events.read())
+        return self._fold.history()
 
 
 class _Spans:
@@ -341,4 +397,4 @@ def load_history(path: Path) -> RunHistory:
     Raises:
         RunFolderError: if the file is missing or broken.
     """
-    return build_history(read_events(path))
+    return HistoryReader(path).read()

@@ -9,10 +9,10 @@ from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import ResourceError
-from digit_search.history import EventLog, load_history
+from digit_search.history import EventLog, HistoryReader, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.records import TrialRecord, TrialStatus
-from digit_search.report.build import write_tables
+from digit_search.report.build import write_history
 from digit_search.report.ranking import ranked
 from digit_search.run_folder import RunFolder
 from digit_search.search.board import job_metadata
@@ -131,17 +131,18 @@ def after_trial_of(settings: RunSettings, folder: RunFolder) -> Callable[[int], 
     Both look at every trial, so they are done at most every few seconds and take a tenth of the time at most: else a search's cost would
     grow with the square of its trials.
     """
-    next_at = float("-inf")
+    next_at, reader = float("-inf"), HistoryReader(folder.events)
 
     def after_trial(trial: int) -> None:
         nonlocal next_at
         began_at = time.monotonic()
         if began_at < next_at:
             return
-        write_tables(folder)
-        records = load_history(folder.events).trials
+        history, rank_by = reader.read(), settings.search.rank_by
+        write_history(folder, history, rank_by)
+        records = history.trials
         kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
-        kept |= {record.trial for record in ranked(records, settings.search.rank_by)[:1]}
+        kept |= {record.trial for record in ranked(records, rank_by)[:1]}
         folder.keep_checkpoints((record.trial for record in records), kept)
         ended_at = time.monotonic()
         next_at = ended_at + max(TABLES_EVERY_SECONDS, 9 * (ended_at - began_at))

@@ -8,7 +8,7 @@ import pytest
 
 from digit_search.config import MAX_REPORTS
 from digit_search.errors import RunFolderError, StorageError
-from digit_search.history import MAX_ERROR_LETTERS, MAX_EVENT_BYTES, EventLog, load_history
+from digit_search.history import MAX_ERROR_LETTERS, MAX_EVENT_BYTES, EventLog, HistoryReader, load_history
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
 
 
@@ -53,6 +53,25 @@ def test_a_line_that_a_crash_cut_short_is_left_out_and_the_next_event_starts_a_l
     assert load_history(path).trials[0].epochs == ()
     EventLog(path).epoch(0, metrics(1), "cpu", "host", at=12.0)
     assert len(load_history(path).trials[0].epochs) == 1
+
+
+def test_a_history_read_in_parts_is_the_whole_one_at_every_moment(tmp_path):
+    whole, growing = tmp_path / "whole.jsonl", tmp_path / "events.jsonl"
+    log = EventLog(whole)
+    log.phase("search", at=0.0)
+    for trial in range(3):
+        log.trial_started(trial, TrialParams(), seed=trial, origin=TrialOrigin.SUGGESTED, at=1.0)
+        for epoch in (1, 2, 1, 2):
+            log.epoch(trial, metrics(epoch), "cpu", "here", at=2.0 + epoch, decision=RungDecision(1, trial, 0.5, passed=True))
+        log.trial_ended(trial, TrialStatus.STOPPED, at=9.0)
+    growing.touch()
+    reader = HistoryReader(growing)
+    for line in whole.read_bytes().splitlines(keepends=True):
+        for part in (line[:-5], line[-5:]):
+            with growing.open("ab") as file:
+                file.write(part)
+            assert reader.read() == load_history(growing)
+    assert reader.read() == load_history(whole)
 
 
 def test_an_epoch_that_was_trained_again_counts_once(log, tmp_path):

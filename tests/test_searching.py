@@ -5,6 +5,8 @@ import pytest
 from digit_search import searching
 from digit_search.config import load_settings
 from digit_search.history import EventLog
+from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
+from digit_search.report.build import write_tables
 from digit_search.run_folder import RunFolder
 
 
@@ -19,11 +21,11 @@ def clock(monkeypatch):
 def test_tables_are_written_every_five_seconds_and_take_a_tenth_of_the_time_at_most(tmp_path, monkeypatch, clock, cost, pause):
     written = []
 
-    def write(folder):
+    def write(folder, history, rank_by):
         written.append(clock[0])
         clock[0] += cost
 
-    monkeypatch.setattr(searching, "write_tables", write)
+    monkeypatch.setattr(searching, "write_history", write)
     folder = RunFolder(tmp_path)
     EventLog(folder.events).phase("search", at=0.0)
     after_trial = searching.after_trial_of(load_settings(), folder)
@@ -34,3 +36,20 @@ def test_tables_are_written_every_five_seconds_and_take_a_tenth_of_the_time_at_m
     clock[0] += 1.0
     after_trial(2)
     assert len(written) == 2
+
+
+def test_the_tables_hold_what_came_since_the_last_ones(tmp_path, clock):
+    folder = RunFolder(tmp_path)
+    events = EventLog(folder.events)
+    events.phase("search", at=0.0)
+    after_trial = searching.after_trial_of(load_settings(), folder)
+    for trial in range(3):
+        events.trial_started(trial, TrialParams(), seed=trial, origin=TrialOrigin.SUGGESTED, at=1.0)
+        events.epoch(trial, EpochMetrics(1.0, 0.5, 0.5, 0.5, 0.5, 0.01, 100, 1.0), "cpu", "here", at=2.0)
+        events.trial_ended(trial, TrialStatus.STOPPED, at=3.0)
+        after_trial(trial)
+        clock[0] += 10.0
+        told = folder.trials.read_bytes(), folder.epochs.read_bytes(), folder.rungs.read_bytes()
+        write_tables(folder)
+        assert told == (folder.trials.read_bytes(), folder.epochs.read_bytes(), folder.rungs.read_bytes())
+        assert len(told[0].splitlines()) == trial + 2

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from digit_search.history import RunHistory
 from digit_search.report.run_data import load_run_data, load_trials
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
 from digit_search.run_folder import RunFolder
@@ -19,7 +20,15 @@ def write_tables(folder: RunFolder) -> None:
     Raises:
         RunFolderError: if the events are broken or a file cannot be written.
     """
-    history, rank_by = load_trials(folder)
+    write_history(folder, *load_trials(folder))
+
+
+def write_history(folder: RunFolder, history: RunHistory, rank_by: str) -> None:
+    """Write the tables of a history that was read already.
+
+    Raises:
+        StorageError: if a file cannot be written.
+    """
     write_trials_csv(folder.trials, history.trials, rank_by)
     write_epochs_csv(folder.epochs, history.trials)
     write_rungs_csv(folder.rungs, history.rungs)

@@ -14,14 +14,14 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, PartialFixedSampler, TPESampler
-from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.utils.util import unflatten_dict
 
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams
-from digit_search.search.study import Told, lies_in_space, sampler_seed, suggest_params, trial_seed
+from digit_search.search.recent_study import RecentStudy
+from digit_search.search.study import Told, lies_in_space, sampler_seed, suggest_params, to_distribution, trial_seed
 from digit_search.space import Dimension, ParamValue
 
 FAILED = "failed"
@@ -57,14 +57,14 @@ class SearchPlan:
 
 
 class _SeededTPE(TPESampler):
-    """TPE for one trial, which knows from those before what parameters the study's trials share: else each would look at all of them."""
+    """TPE for one trial, which is told what parameters the study's trials share: else each would go through all of them."""
 
-    def __init__(self, shared: IntersectionSearchSpace, **options: Any) -> None:
+    def __init__(self, space: Mapping[str, BaseDistribution], **options: Any) -> None:
         super().__init__(**options)
-        self._shared = shared
+        self._space = space
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {name: distribution for name, distribution in self._shared.calculate(study).items() if not distribution.single()}
+        return dict(self._space) if study._get_trials(deepcopy=False) else {}
 
 
 class HonestOptunaSearch(OptunaSearch):
@@ -95,11 +95,14 @@ class HonestOptunaSearch(OptunaSearch):
         self._on_suggest = on_suggest
         self._is_over = is_over
         self._reports: dict[str, dict[int, EpochMetrics]] = {}
-        self._shared = IntersectionSearchSpace(include_pruned=True)
+        dimensions = {name: dimension for name, dimension in plan.space.items() if isinstance(dimension, Dimension)}
+        self._is_conditional = any(dimension.when for dimension in dimensions.values())
+        shared = {name: to_distribution(dimension) for name, dimension in sorted(dimensions.items())}
+        self._shared = {name: distribution for name, distribution in shared.items() if not distribution.single()}
+        self._ot_study = RecentStudy(study)
 
     def _sampler_for(self, number: int, planned: PlannedTrial | None) -> BaseSampler:
         plan = self._plan
-        conditional = any(isinstance(dimension, Dimension) and dimension.when for dimension in plan.space.values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             options = {
@@ -109,7 +112,7 @@ class HonestOptunaSearch(OptunaSearch):
                 # It would look at the trials that run, and what runs beside a trial depends on the clock.
                 "constant_liar": False,
             }
-            sampler = TPESampler(group=True, **options) if conditional else _SeededTPE(self._shared, **options)
+            sampler = TPESampler(group=True, **options) if self._is_conditional else _SeededTPE(self._shared, **options)
             if planned is None:
                 return sampler
             return PartialFixedSampler({name: getattr(planned.params, name) for name in plan.space}, sampler)

@@ -1,10 +1,10 @@
-"""How a search's own cost grows with its trials: python tests/benchmarks/growth.py [--trials 10000] [--gpus 64] [--minutes 10] [--profile]
+"""How a search's own cost grows with its trials: python tests/benchmarks/growth.py [--trials 10000] [--at-a-time 8] [--minutes 10]
 
-Ray is told of so many GPUs, which are none: as many actors run trials of no work, which report made-up losses without importing torch. All
-around them is the product's, as in `search_overhead.py`: `run_search` with searcher, scheduler, recorder and study, and the tables. The
-actors share this machine's cores with the driver, so wall-clock time tells of the machine; what tells of the product is the driver's own
-processor time. That and its resident memory are printed for every part of the search, and a search that is not through after `--minutes` is
-ended and told as far as it came.
+Ray is told of 64 GPUs (`--gpus`), which are none, and shares them among actors that run trials of no work: they report made-up losses
+without importing torch. All around them is the product's, as in `search_overhead.py`: `run_search` with searcher, scheduler, recorder and
+study, and the tables. The actors share this machine's cores with the driver, so wall-clock time tells of the machine; what tells of the
+product is the driver's own processor time. That and its resident memory are printed for every part of the search, and a search that is not
+through after `--minutes` is ended and told as far as it came. `--profile` tells where the driver's time goes.
 """
 
 import argparse
@@ -104,10 +104,12 @@ def print_growth(marks: Sequence[Mark]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10000)
-    parser.add_argument("--gpus", type=int, default=64, help="made up; as many trials run at a time")
+    parser.add_argument("--gpus", type=int, default=64, help="made up")
+    parser.add_argument("--at-a-time", type=int, help="trials, each with an equal share of the GPUs; as many as GPUs by default")
     parser.add_argument("--minutes", type=float, default=10.0, help="at most")
     parser.add_argument("--profile", action="store_true", help="print where the driver's time goes")
     arguments = parser.parse_args()
+    at_a_time = arguments.at_a_time or arguments.gpus
     settings = load_settings(flags={"search.samples": arguments.trials, "ray.dashboard": False})
     table = read_train(SAMPLE_FOLDER / "train.csv.gz")
     split = split_rows(label_view(table), validation_fraction=settings.data.validation_fraction, seed=settings.seed)
@@ -138,13 +140,13 @@ def main() -> None:
             control = search.SearchControl(lambda: False, time.monotonic() + 60 * arguments.minutes)
             if arguments.profile:
                 profile.enable()
-            search.run_search(settings, folder, table, split, WorkerPlan(arguments.gpus, 1, 1.0), control, on_end)
+            search.run_search(settings, folder, table, split, WorkerPlan(at_a_time, 1, arguments.gpus // at_a_time), control, on_end)
         finally:
             profile.disable()
             marks.finish()
             ray.shutdown()
     print(describe_machine("ray", "optuna"))
-    print(f"{marks.ended} of {arguments.trials} trials ended, {arguments.gpus} at a time")
+    print(f"{marks.ended} of {arguments.trials} trials ended, {at_a_time} at a time on {arguments.gpus} GPUs")
     print_growth(marks.seen)
     if arguments.profile:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
