@@ -145,7 +145,7 @@ def _report(arguments: argparse.Namespace) -> None:
 def _report_on(folders: Sequence["RunFolder"], arguments: argparse.Namespace) -> str:
     """Write, or return, what was asked for of the runs; return what to tell."""
     from digit_search.errors import RunFolderError
-    from digit_search.history import read_events
+    from digit_search.events import read_events
     from digit_search.remote import place_of
     from digit_search.report.build import comparison_name, summary_tree, write_comparison, write_report
     from digit_search.runs import shown_in, split_file, writing

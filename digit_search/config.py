@@ -21,7 +21,7 @@ from digit_search.untrusted import is_nested_beyond, parse_toml, read_bounded
 MAX_CONFIG_BYTES = 1 << 20
 """Ten thousand points to try; configs/default.toml takes 6 KB. The settings as resolved are held to it too, or a run could not go on."""
 MAX_REPORTS = 10_000
-"""Of one training: its whole curve is one line of events.jsonl (`history.MAX_EVENT_BYTES`)."""
+"""Of one training: its whole curve is one line of events.jsonl (`events.MAX_EVENT_BYTES`)."""
 MAX_DEPTH = 12
 MAX_PROBLEMS = 30
 SMALLEST_SHARE = 0.0001

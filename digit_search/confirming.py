@@ -13,7 +13,8 @@ from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import TrialError
-from digit_search.history import EventLog, load_history
+from digit_search.events import EventLog
+from digit_search.history import load_history
 from digit_search.intervals import accuracy_text, tied
 from digit_search.records import Confirmation, RetrainRecord, TrialRecord
 from digit_search.report.ranking import ConfirmedScore, best_confirmation, confirmed_scores, ranked

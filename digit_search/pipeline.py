@@ -14,7 +14,8 @@ from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
 from digit_search.environment import check_dashboard_host, check_same_run, check_same_settings, describe_environment
 from digit_search.errors import ResourceError, RunFolderError, SearchError, StorageError
-from digit_search.history import EventLog, load_history
+from digit_search.events import EventLog
+from digit_search.history import load_history
 from digit_search.interrupts import Interrupts
 from digit_search.intervals import accuracy_text, tied
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord

@@ -9,7 +9,8 @@ from digit_search.config import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import ResourceError
-from digit_search.history import EventLog, HistoryReader, load_history
+from digit_search.events import EventLog
+from digit_search.history import HistoryReader, load_history
 from digit_search.interrupts import Interrupts
 from digit_search.records import TrialRecord, TrialStatus
 from digit_search.report.build import write_history

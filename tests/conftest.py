@@ -12,7 +12,7 @@ import pyarrow.fs as fs
 import pytest
 
 from digit_search import remote
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.build import write_report
 from digit_search.run_folder import RunFolder

@@ -12,7 +12,8 @@ from digit_search.data.load import load_digits
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
 from digit_search.errors import TrialError
-from digit_search.history import EventLog, load_history
+from digit_search.events import EventLog
+from digit_search.history import load_history
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import write_report
 from digit_search.run_folder import RunFolder

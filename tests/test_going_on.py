@@ -8,7 +8,7 @@ import pytest
 from digit_search import pipeline
 from digit_search.config import load_settings
 from digit_search.errors import DigitSearchError, SearchError, StorageError
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.interrupts import Interrupts
 from digit_search.run_folder import RunFolder
 

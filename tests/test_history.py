@@ -8,7 +8,8 @@ import pytest
 
 from digit_search.config import MAX_REPORTS
 from digit_search.errors import RunFolderError, StorageError
-from digit_search.history import MAX_ERROR_LETTERS, MAX_EVENT_BYTES, EventLog, HistoryReader, load_history
+from digit_search.events import MAX_ERROR_LETTERS, MAX_EVENT_BYTES, EventLog
+from digit_search.history import HistoryReader, load_history
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from digit_search.environment import recorded_surroundings
 from digit_search.errors import DataError, DigitSearchError, RunFolderError
-from digit_search.history import MAX_EVENT_BYTES, load_history
+from digit_search.events import MAX_EVENT_BYTES
+from digit_search.history import load_history
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.predictions import load_predictions
 from digit_search.report.run_data import load_run_data

@@ -4,7 +4,7 @@ import pytest
 
 from digit_search import searching
 from digit_search.config import load_settings
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import write_tables
 from digit_search.run_folder import RunFolder

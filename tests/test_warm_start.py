@@ -6,7 +6,8 @@ import pytest
 
 from digit_search.config import load_settings, to_toml
 from digit_search.errors import ConfigError, RunFolderError
-from digit_search.history import EventLog, load_history
+from digit_search.events import EventLog
+from digit_search.history import load_history
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run_folder import RunFolder
 from digit_search.warm_start import load_warm_start

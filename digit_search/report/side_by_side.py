@@ -8,7 +8,7 @@ from typing import Any
 
 from digit_search.config import to_tree
 from digit_search.errors import RunFolderError
-from digit_search.history import read_events
+from digit_search.events import read_events
 from digit_search.intervals import tied
 from digit_search.records import EpochMetrics, TrialStatus
 from digit_search.report.formats import MISSING, flatten

@@ -7,7 +7,8 @@ from dataclasses import replace
 import optuna
 
 from digit_search.config import RunSettings, baseline_params
-from digit_search.history import EventLog, RunHistory
+from digit_search.events import EventLog
+from digit_search.history import RunHistory
 from digit_search.records import TrialOrigin, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder
 from digit_search.search.searcher import PlannedTrial, SearchPlan

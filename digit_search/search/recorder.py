@@ -9,7 +9,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
 from digit_search.errors import RayLostError
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, RungDecision, TrialStatus
 from digit_search.run_folder import trial_name
 from digit_search.search.live import LiveSearch

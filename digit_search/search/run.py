@@ -15,7 +15,8 @@ from ray.tune.search import ConcurrencyLimiter
 from digit_search.config import RunSettings, parse_duration
 from digit_search.data.split import RowSplit
 from digit_search.errors import SearchError
-from digit_search.history import EventLog, RunHistory, load_history
+from digit_search.events import EventLog
+from digit_search.history import RunHistory, load_history
 from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder, trial_name
 from digit_search.search.failures import RAY_FAILURES, reason_of

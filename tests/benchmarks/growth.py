@@ -31,7 +31,7 @@ from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.run_folder import RunFolder
 from digit_search.search.cluster import send_chatter_to
 from digit_search.search.scheduler import STEP

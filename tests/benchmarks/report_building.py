@@ -27,7 +27,7 @@ from digit_search.config import RunSettings, to_toml
 from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.table import label_view, pixel_view
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run_folder import RunFolder
 from digit_search.whole_files import write_whole

@@ -29,7 +29,8 @@ from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
-from digit_search.history import EventLog, RunHistory, build_history, read_events
+from digit_search.events import EventLog, read_events
+from digit_search.history import RunHistory, build_history
 from digit_search.run_folder import RunFolder
 from digit_search.search.cluster import running_ray, send_chatter_to
 from digit_search.search.worker_plan import WorkerPlan

@@ -26,7 +26,8 @@ from digit_search.config import RaySettings, RunSettings, load_settings
 from digit_search.data.reader import read_train
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
-from digit_search.history import EventLog, RunHistory, load_history
+from digit_search.events import EventLog
+from digit_search.history import RunHistory, load_history
 from digit_search.records import CORE_PARAM_NAMES, TrialParams, TrialRecord
 from digit_search.report.build import write_tables
 from digit_search.run_folder import RunFolder, delete_checkpoints

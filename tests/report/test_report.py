@@ -9,7 +9,7 @@ from base64 import b64encode
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.page import drawn_trials

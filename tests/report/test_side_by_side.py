@@ -6,7 +6,7 @@ import pytest
 
 import tune_main
 from digit_search.errors import RunFolderError
-from digit_search.history import EventLog
+from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import comparison_name, write_comparison
 from digit_search.report.side_by_side import compare, verdicts

@@ -1,7 +1,8 @@
 import json
 from dataclasses import replace
 
-from digit_search.history import EventLog, load_history
+from digit_search.events import EventLog
+from digit_search.history import load_history
 from digit_search.records import EarlierTrial, EpochMetrics, RetrainRecord, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize

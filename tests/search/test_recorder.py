@@ -7,7 +7,8 @@ import pytest
 from ray.tune.experiment import Trial
 
 from digit_search.errors import RayLostError
-from digit_search.history import EventLog, load_history
+from digit_search.events import EventLog
+from digit_search.history import load_history
 from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
 from digit_search.search.live import LiveSearch
 from digit_search.search.recorder import EndOfTrial, NodeLabels, Recorder

@@ -9,7 +9,8 @@ from ray.tune.error import TuneError
 
 from digit_search.config import load_settings
 from digit_search.errors import RayLostError, SearchError, StorageError
-from digit_search.history import EventLog, load_history
+from digit_search.events import EventLog
+from digit_search.history import load_history
 from digit_search.records import EarlierTrial, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run_folder import RunFolder
 from digit_search.search import run
