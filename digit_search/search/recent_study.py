@@ -13,31 +13,36 @@ MAX_SEEN = 500
 """As many trials are seen as they are; beyond, half of them is forgotten, again and again."""
 NUM_BEST = 25
 """As many as TPE takes for good ones at most (Optuna 5.0), so that those are always the best of all."""
-TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
+SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class RecentStudy(optuna.Study):
-    """A study that shows at most `MAX_SEEN` trials of those in its storage, so that no suggestion costs more than the 500th.
+    """A study that shows at most `MAX_SEEN` trials of those in its storage: TPE goes through all that it sees at every suggestion.
 
-    TPE goes through all that it sees at every suggestion, and gives old trials less and less weight. Up to `MAX_SEEN` trials it sees the
-    same as ever. Only trials that ended with a score are shown: it makes nothing of others.
+    It gives old trials less and less weight; up to `MAX_SEEN` trials it sees the same as ever. Only trials that ended with a score are
+    shown: it makes nothing of others. Which trials are forgotten depends on the order in which they ended.
+
+    Attributes:
+        num_scored: trials that ended with a score, also those that are not shown.
     """
 
     def __init__(self, study: optuna.Study) -> None:
         """A view of the study, of which nobody else may tell the end of a trial meanwhile."""
         super().__init__(study.study_name, study._storage)
+        self.num_scored = 0
         self._seen: list[FrozenTrial] = []
         """By number."""
-        for trial in super()._get_trials(deepcopy=False, states=TOLD):
+        for trial in super()._get_trials(deepcopy=False, states=SCORED):
             self._see(trial)
 
     def tell(self, *args: Any, **options: Any) -> FrozenTrial:
         trial = super().tell(*args, **options)
-        if trial.state in TOLD:
+        if trial.state in SCORED:
             self._see(trial)
         return trial
 
     def _see(self, trial: FrozenTrial) -> None:
+        self.num_scored += 1
         self._seen.append(trial)
         if len(self._seen) > MAX_SEEN:
             best = sorted(self._seen, key=self._rank)[:NUM_BEST]

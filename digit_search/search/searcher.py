@@ -87,7 +87,6 @@ class HonestOptunaSearch(OptunaSearch):
             mode=told.mode,
             study_name=study.study_name,
             storage=study._storage,
-            sampler=optuna.samplers.RandomSampler(seed=plan.seed),
         )
         self._plan = plan
         self._told = told
@@ -103,11 +102,13 @@ class HonestOptunaSearch(OptunaSearch):
 
     def _sampler_for(self, number: int, planned: PlannedTrial | None) -> BaseSampler:
         plan = self._plan
+        # Counted here, because TPE would count the trials that it sees.
+        is_started = self._ot_study.num_scored >= plan.startup_trials
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             options = {
                 "seed": sampler_seed(plan.seed, number, plan.num_warm),
-                "n_startup_trials": plan.startup_trials,
+                "n_startup_trials": 0 if is_started else plan.startup_trials,
                 "multivariate": True,
                 # It would look at the trials that run, and what runs beside a trial depends on the clock.
                 "constant_liar": False,

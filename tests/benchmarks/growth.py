@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print where the driver's time goes")
     arguments = parser.parse_args()
     at_a_time = arguments.at_a_time or arguments.gpus
+    if arguments.gpus % at_a_time:
+        parser.error(f"--gpus {arguments.gpus} cannot be shared equally by {at_a_time} trials")
     settings = load_settings(flags={"search.samples": arguments.trials, "ray.dashboard": False})
     table = read_train(SAMPLE_FOLDER / "train.csv.gz")
     split = split_rows(label_view(table), validation_fraction=settings.data.validation_fraction, seed=settings.seed)

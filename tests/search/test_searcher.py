@@ -13,6 +13,7 @@ from ray.tune.utils.util import flatten_dict
 
 from digit_search.errors import RunFolderError
 from digit_search.records import PARAM_NAMES, EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
+from digit_search.search import recent_study
 from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
 from digit_search.search.study import Told, add_finished, lies_in_space, open_study, trial_seed
 from digit_search.space import Choice, FloatRange, IntRange, default_space
@@ -130,6 +131,27 @@ def test_suggestions_are_those_of_optunas_own_tpe_for_each_trial(tmp_path, monke
     ours = suggestions(tmp_path / "ours")
     monkeypatch.setattr("digit_search.search.searcher._SeededTPE", lambda shared, **options: TPESampler(**options))
     assert ours == suggestions(tmp_path / "optuna")
+
+
+def test_tpe_goes_on_when_it_sees_fewer_trials_than_it_waited_for(tmp_path, monkeypatch):
+    """Forgetting trials is no return to random suggestions."""
+
+    def last(folder, max_seen):
+        folder.mkdir()
+        monkeypatch.setattr(recent_study, "MAX_SEEN", max_seen)
+        monkeypatch.setattr(recent_study, "NUM_BEST", 3)
+        searcher = make_searcher(folder, numbers=range(30), startup_trials=num_startup).searcher
+        for number in range(16):
+            run_trial(searcher, f"t{number}", [0.5 + number / 100] * (1 + number % 9))
+        assert searcher._ot_study.num_scored == 16
+        return searcher.suggest("t16")
+
+    num_startup = 12
+    few, all_seen = last(tmp_path / "few", 15), last(tmp_path / "all", 500)
+    num_startup = 20
+    random = last(tmp_path / "random", 500)
+    assert few["trial"] == random["trial"] == 16
+    assert few["lr"] not in (random["lr"], all_seen["lr"])
 
 
 @pytest.mark.parametrize("startup_trials", [2, 20])
