@@ -89,18 +89,21 @@ class Interrupts:
 
 def _listen(receiver: socket.socket, farewell: str) -> None:
     """End the process some time after the first signal, and at once after the second; return where the sender is closed before."""
-    ends_at = None
+    ends_at, text = None, "ended at once: it did not end in order"
     while True:
         try:
             receiver.settimeout(None if ends_at is None else max(ends_at - time.monotonic(), 0.001))
             heard = receiver.recv(1)
         except TimeoutError:
-            _end_at_once("ended at once: it did not end in order", farewell)
+            _end_at_once(text, farewell)
         if not heard:
             return
         if heard[0] in SIGNALS:
-            # A second one is the handler's business, but for where that cannot run.
-            ends_at = time.monotonic() + (END_SECONDS if ends_at is None else HANDLER_SECONDS)
+            if ends_at is None:
+                ends_at = time.monotonic() + END_SECONDS
+            else:
+                # The handler's business, but for where that cannot run.
+                ends_at, text = time.monotonic() + HANDLER_SECONDS, "ended at once"
 
 
 def _tell(text: str) -> None:
