@@ -15,8 +15,9 @@ axis, the pixels x0, x1 and the taps w0, w1, w2 give
     y1 = w0 x0 + w1 x1 = w1 (x0 + x1) + (w0 - w1) x0
 
 so three products do the work of four, and along both axes nine the work of sixteen. For more pixels Winograd's minimal filtering finds
-the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and eleven on a 7x7 map (99 the work of 361). All of them are one
-batched matrix product. Against float64 its rounding error is 1e-6 (2x2 and 4x4) to 3e-6 (7x7) of the result, the library's 5e-7.
+the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and eleven on a 7x7 map (99 the work of 361). Sums of pixels and
+of products are taken along one axis after the other, and the products of a row at a time, so that they stay in the core's own cache.
+Against float64 the rounding error is 1e-6 (2x2 and 4x4) to 3e-6 (7x7) of the result, the library's 5e-7.
 
 Taps that never meet the map have a gradient of exactly zero, and Adam without weight decay leaves them as they are. They are a parameter
 of their own that gets no gradient, so that the optimizer passes over it: 7 of the model's 11.2 million weights need no update.
@@ -134,29 +135,26 @@ class SmallMapConv2d(nn.Module):
         """Return the convolution of maps [batch, in, height, width]."""
         if not self._lowers(maps):
             return F.conv2d(maps, self.weight, stride=self.stride, padding=self.padding)
-        outputs = self._multiply(maps.permute(0, 2, 3, 1).contiguous())
-        outputs = self._as_maps(outputs)
+        outputs = self._share_products(maps) if shares_products(self.kernel, self.stride, self.map_size) else self._multiply_runs(maps)
         # The sum of an empty slice adds nothing, and its gradient is a zero for every idle tap.
         return outputs + self.idle_taps[:0].sum() if self.decays_idle_taps else outputs
-
-    def _as_maps(self, outputs: Tensor) -> Tensor:
-        """From outputs [batch, row x column x out] to maps [batch, out, row, column]."""
-        if self.output_size == 1:
-            # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
-            return outputs.view(-1, self.taps.shape[2], 1, 1)
-        return outputs.view(-1, self.output_size, self.output_size, self.taps.shape[2]).permute(0, 3, 1, 2)
 
     def _lowers(self, maps: Tensor) -> bool:
         fits = maps.dim() == 4 and maps.shape[2:] == (self.map_size, self.map_size)
         return fits and maps.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
-    def _multiply(self, pixels: Tensor) -> Tensor:
-        """From pixels [batch, row, column, in] to outputs [batch, row x column x out], or with its axes apart."""
-        if len(self.runs) == 1:
-            return multiply_one_run(pixels.flatten(1), self.taps, self.runs[0])
-        if shares_products(self.kernel, self.stride, self.map_size):
-            return multiply_shared(pixels.flatten(1, 2), self.taps, shared_products(self.map_size, pixels.dtype))
-        return MultiplyRuns.apply(pixels.flatten(1), self.taps, self.runs, self.output_size**2)
+    def _share_products(self, maps: Tensor) -> Tensor:
+        pixels = maps.permute(2, 3, 0, 1).contiguous()
+        outputs = MultiplyShared.apply(pixels, self.taps, shared_products(self.map_size, pixels.dtype))
+        return outputs.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+
+    def _multiply_runs(self, maps: Tensor) -> Tensor:
+        pixels, num_out = maps.permute(0, 2, 3, 1).flatten(1), self.taps.shape[2]
+        if self.output_size == 1:
+            # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
+            return multiply_one_run(pixels, self.taps, self.runs[0]).view(-1, num_out, 1, 1)
+        outputs = MultiplyRuns.apply(pixels, self.taps, self.runs, self.output_size**2)
+        return outputs.view(-1, self.output_size, self.output_size, num_out).permute(0, 3, 1, 2)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight if keep_vars else self._detached_weight()
@@ -189,44 +187,51 @@ def multiply_one_run(pixels: Tensor, taps: Tensor, run: Run) -> Tensor:
     return torch.mm(pixels[:, run.pixel * num_in : (run.pixel + run.length) * num_in], taps.flatten(0, 1))
 
 
-class SharedProducts(NamedTuple):
-    """Matrices, for both axes at once, between which a 3x3 convolution with stride 1 is `products` separate ones of a single tap."""
+class Filter(NamedTuple):
+    """Matrices of sums along one axis, between which a convolution of three taps is so many separate products."""
 
-    factors: Tensor
+    pixels: Tensor
     """[products, pixels]"""
     taps: Tensor
-    """[products, 9]"""
+    """[products, 3]"""
     outputs: Tensor
     """[pixels, products]"""
 
 
+class SharedProducts(NamedTuple):
+    """Both axes of a 3x3 convolution with stride 1."""
+
+    rows: Filter
+    columns: Filter
+
+
 def shares_products(kernel: int, stride: int, map_size: int) -> bool:
-    """Whether there are matrices for this convolution."""
+    """Whether there are filters for this convolution."""
     return (kernel, stride) == (3, 1) and map_size in (2, *PIECES)
 
 
 @functools.cache
 def shared_products(map_size: int, dtype: torch.dtype) -> SharedProducts:
-    """The matrices for both axes: the Kronecker products of those of the rows with those of the columns."""
+    """The filters for maps of this size, computed in float64."""
     if map_size == 2:
-        rows = columns = [torch.tensor(matrix, dtype=torch.float64) for matrix in (PIXEL_SUMS, TAP_DIFFERENCES, PRODUCT_SUMS)]
+        rows = columns = Filter(*(torch.tensor(matrix, dtype=torch.float64) for matrix in (PIXEL_SUMS, TAP_DIFFERENCES, PRODUCT_SUMS)))
     else:
         rows, columns = map(filter_in_pieces, PIECES[map_size])
-    return SharedProducts(*(torch.kron(row, column).to(dtype) for row, column in zip(rows, columns, strict=True)))
+    return SharedProducts(*(Filter(*(matrix.to(dtype) for matrix in axis)) for axis in (rows, columns)))
 
 
-def filter_in_pieces(pieces: Sequence[Sequence[float]]) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrices of one axis, float64: for every piece in turn as many output pixels as it has points, less one."""
+def filter_in_pieces(pieces: Sequence[Sequence[float]]) -> Filter:
+    """The filter of one axis: for every piece in turn as many output pixels as it has points, less one."""
     factors, taps, outputs = zip(*map(minimal_filter, pieces), strict=True)
     starts = list(itertools.accumulate((len(output) for output in outputs), initial=0))
     num_pixels = starts.pop()
     aligned = [F.pad(factor, (start, num_pixels + 2 - start - factor.shape[1])) for start, factor in zip(starts, factors, strict=True)]
     # The first and the last pixel are padding.
-    return torch.cat(aligned)[:, 1:-1], torch.cat(taps), torch.block_diag(*outputs)
+    return Filter(torch.cat(aligned)[:, 1:-1], torch.cat(taps), torch.block_diag(*outputs))
 
 
-def minimal_filter(points: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices for `len(points) - 1` output pixels of a three-tap kernel, from one product a point and one at infinity.
+def minimal_filter(points: Sequence[float]) -> Filter:
+    """The filter for `len(points) - 1` output pixels of a three-tap kernel, from one product a point and one at infinity.
 
     Two polynomials multiplied by way of their values at the points, transposed (Winograd 1980; Lavin and Gray, arXiv:1509.09308).
     """
@@ -236,14 +241,59 @@ def minimal_filter(points: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
         infinity = [0.0] * (num_coefficients - 1) + [1.0]
         return torch.tensor([[point**power for power in range(num_coefficients)] for point in points] + [infinity], dtype=torch.float64)
 
-    return torch.linalg.inv(values(len(points) + 1)).T, values(3), values(len(points) - 1).T
+    return Filter(torch.linalg.inv(values(len(points) + 1)).T, values(3), values(len(points) - 1).T)
 
 
-def multiply_shared(pixels: Tensor, taps: Tensor, shared: SharedProducts) -> Tensor:
-    """The 3x3 convolution with stride 1, [batch, pixels, out], of maps [batch, pixels, in] by taps [9, in, out]."""
-    factors = torch.matmul(shared.factors, pixels).transpose(0, 1)
-    matrices = torch.mm(shared.taps, taps.flatten(1)).unflatten(1, taps.shape[1:])
-    return torch.matmul(shared.outputs, torch.bmm(factors, matrices).transpose(0, 1))
+class MultiplyShared(torch.autograd.Function):
+    """The 3x3 convolution with stride 1, [row, column, batch, out], of pixels [row, column, batch, in] by taps [9, in, out].
+
+    In this order of the pixels a sum along either axis is one matrix product for the whole batch.
+    """
+
+    @staticmethod
+    def forward(ctx, pixels: Tensor, taps: Tensor, shared: SharedProducts) -> Tensor:
+        rows, columns = shared
+        size, _, batch, num_in = pixels.shape
+        num_rows, num_columns, num_out = len(rows.taps), len(columns.taps), taps.shape[2]
+        row_pixels = torch.mm(rows.pixels, pixels.flatten(1)).view(num_rows, size, -1)
+        row_taps = torch.mm(rows.taps, taps.view(3, -1)).view(num_rows, 3, -1)
+        row_outputs = pixels.new_empty(num_rows, size, batch * num_out)
+        factors, matrices = pixels.new_empty(num_columns, batch, num_in), taps.new_empty(num_columns, num_in, num_out)
+        products = pixels.new_empty(num_columns, batch, num_out)
+        for its_pixels, its_taps, its_outputs in zip(row_pixels, row_taps, row_outputs, strict=True):
+            torch.mm(columns.pixels, its_pixels, out=factors.flatten(1))
+            torch.mm(columns.taps, its_taps, out=matrices.flatten(1))
+            torch.bmm(factors, matrices, out=products)
+            torch.mm(columns.outputs, products.flatten(1), out=its_outputs)
+        ctx.save_for_backward(row_pixels, row_taps)
+        ctx.shared, ctx.num_in = shared, num_in
+        return torch.mm(rows.outputs, row_outputs.flatten(1)).view(size, size, batch, num_out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        row_pixels, row_taps = ctx.saved_tensors
+        (rows, columns), num_in = ctx.shared, ctx.num_in
+        size, _, batch, num_out = outputs_grad.shape
+        num_rows, num_columns = len(rows.taps), len(columns.taps)
+        row_outputs_grad = torch.mm(rows.outputs.t(), outputs_grad.contiguous().flatten(1)).view(num_rows, size, -1)
+        row_pixels_grad, row_taps_grad = torch.empty_like(row_pixels), torch.empty_like(row_taps)
+        factors, matrices = row_pixels.new_empty(num_columns, batch, num_in), row_taps.new_empty(num_columns, num_in, num_out)
+        factors_grad, matrices_grad = torch.empty_like(factors), torch.empty_like(matrices)
+        products_grad = outputs_grad.new_empty(num_columns, batch, num_out)
+        values, grads = zip(row_pixels, row_taps, strict=True), zip(row_outputs_grad, row_pixels_grad, row_taps_grad, strict=True)
+        for (its_pixels, its_taps), (its_outputs_grad, its_pixels_grad, its_taps_grad) in zip(values, grads, strict=True):
+            # Made again, which takes no longer than to read them back from memory.
+            torch.mm(columns.pixels, its_pixels, out=factors.flatten(1))
+            torch.mm(columns.taps, its_taps, out=matrices.flatten(1))
+            torch.mm(columns.outputs.t(), its_outputs_grad, out=products_grad.flatten(1))
+            torch.bmm(products_grad, matrices.mT, out=factors_grad)
+            torch.bmm(factors.mT, products_grad, out=matrices_grad)
+            torch.mm(columns.pixels.t(), factors_grad.flatten(1), out=its_pixels_grad)
+            torch.mm(columns.taps.t(), matrices_grad.flatten(1), out=its_taps_grad)
+        pixels_grad = torch.mm(rows.pixels.t(), row_pixels_grad.flatten(1)).view(size, size, batch, num_in)
+        taps_grad = torch.mm(rows.taps.t(), row_taps_grad.flatten(1)).view(-1, num_in, num_out)
+        return pixels_grad, taps_grad, None
 
 
 class MultiplyRuns(torch.autograd.Function):

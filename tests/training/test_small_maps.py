@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from digit_search.training.small_maps import (
+    MultiplyShared,
     SmallMapConv2d,
     changing_tensors,
     lower_small_maps,
-    multiply_shared,
     optimizer_parameters,
     overlaps,
     runs_of,
@@ -172,10 +172,10 @@ def test_shared_products_are_fewer_than_the_pairs_that_meet_and_give_the_library
     axis = overlaps(map_size, kernel=3, stride=1, padding=1)
     assert sum(run.length for run in runs_of(axis, map_size, range(3))) == pairs
     shared = shared_products(map_size, torch.float64)
-    assert [len(shared.factors), len(shared.taps), shared.outputs.shape[1]] == [products] * 3
+    assert len(shared.rows.taps) * len(shared.columns.taps) == products
     maps, weight = torch.randn(3, 5, map_size, map_size, dtype=torch.float64), torch.randn(4, 5, 3, 3, dtype=torch.float64)
-    found = multiply_shared(maps.flatten(2).transpose(1, 2), weight.permute(2, 3, 1, 0).reshape(9, 5, 4), shared)
-    assert relative_error(found.transpose(1, 2).view(3, 4, map_size, map_size), F.conv2d(maps, weight, padding=1)) < 1e-13
+    found = MultiplyShared.apply(maps.permute(2, 3, 0, 1).contiguous(), weight.permute(2, 3, 1, 0).reshape(9, 5, 4).contiguous(), shared)
+    assert relative_error(found.permute(2, 3, 0, 1), F.conv2d(maps, weight, padding=1)) < 1e-13
 
 
 def test_idle_taps_have_a_gradient_of_zero_in_the_stock_model_and_none_in_ours():
