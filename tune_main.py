@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import difflib
+import itertools
 import json
 import os
 import shlex
@@ -9,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from digit_search.errors import DigitSearchError, UserError
 
@@ -25,6 +27,29 @@ by how well it does without its schedule.
 
 configs/default.toml lists every setting; a flag beats --set, which beats --config, which beats the default.
 """
+COMMANDS = ("resume", "retrain", "predict", "report", "doctor")
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes options by their whole names alone, and complains of an unknown one rather than of what follows it."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options: list[str] = []
+        super().__init__(allow_abbrev=False, **options)
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        self._options += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **options)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
+        args = sys.argv[1:] if args is None else args
+        # What comes after a command is the command's; that has a parser of its own.
+        for argument in itertools.takewhile(lambda argument: argument not in (*COMMANDS, "--"), args):
+            name = argument.partition("=")[0]
+            if name.startswith("--") and name not in self._options:
+                close = difflib.get_close_matches(name, self._options, n=1)
+                self.error(f"unknown option {name}{f': is {close[0]} meant?' if close else ''}; --help lists all")
+        return super().parse_known_args(args, namespace)
 
 
 def _search_options(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +212,7 @@ def say(text: str) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line. Without a command the whole job is run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tune_main.py",
         description="Search hyperparameters of a ResNet18 for handwritten digits, retrain the best trial, predict and report.",
         epilog=EPILOG,

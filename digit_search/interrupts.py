@@ -14,6 +14,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_SECONDS = 8.0
 """From the first signal to the end of the process, at most. In order it takes a second or two."""
 HANDLER_SECONDS = 0.5
+TOGETHER_SECONDS = 0.2
+"""A signal so soon after the first is the same one: `timeout`, for one, sends it to the program and then to its whole process group."""
 INTERRUPTED = 130
 
 
@@ -26,6 +28,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pending = False
+        self._pending_since = 0.0
         self._deferring = False
         self._farewell = ""
 
@@ -79,9 +82,11 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.pending:
+            if time.monotonic() - self._pending_since < TOGETHER_SECONDS:
+                return
             # Ray's processes share our fate: the kernel ends most of them with us, our guardian the rest.
             _end_at_once("ended at once", self._farewell)
-        self.pending = True
+        self.pending, self._pending_since = True, time.monotonic()
         _tell("stopping; once more to end at once")
         if not self._deferring:
             raise KeyboardInterrupt
@@ -89,7 +94,8 @@ class Interrupts:
 
 def _listen(receiver: socket.socket, farewell: str) -> None:
     """End the process some time after the first signal, and at once after the second; return where the sender is closed before."""
-    ends_at, text = None, "ended at once: it did not end in order"
+    began_at = ends_at = None
+    text = "ended at once: it did not end in order"
     while True:
         try:
             receiver.settimeout(None if ends_at is None else max(ends_at - time.monotonic(), 0.001))
@@ -99,11 +105,12 @@ def _listen(receiver: socket.socket, farewell: str) -> None:
         if not heard:
             return
         if heard[0] in SIGNALS:
-            if ends_at is None:
-                ends_at = time.monotonic() + END_SECONDS
-            else:
+            now = time.monotonic()
+            if began_at is None:
+                began_at, ends_at = now, now + END_SECONDS
+            elif now - began_at >= TOGETHER_SECONDS:
                 # The handler's business, but for where that cannot run.
-                ends_at, text = time.monotonic() + HANDLER_SECONDS, "ended at once"
+                ends_at, text = now + HANDLER_SECONDS, "ended at once"
 
 
 def _tell(text: str) -> None:

@@ -233,6 +233,8 @@ def _retrain(
     retrained = retrain_and_predict(settings, folder, digits, split, record, max_epochs, resume=resume)
     EventLog(folder.events).retrained(retrained, at=time.time())
     delete_checkpoints(folder.retraining)
+    with suppress(OSError):  # What a confirmation left there stays.
+        folder.retraining.rmdir()
     _tell_final_model(folder, retrained, say)
     return retrained
 
@@ -247,7 +249,7 @@ def _confirm(settings: RunSettings, folder: RunFolder, digits: Digits, split: Ro
 def _tell_final_model(folder: RunFolder, retrained: RetrainRecord, say: Say) -> None:
     validated = accuracy_text(retrained.val_accuracy, retrained.num_validation)
     written = f"{folder.shown(folder.weights)}, {folder.shown(folder.solution)}"
-    say(f"weights of epoch {retrained.best_epoch:g}: validation accuracy {validated}; {written}")
+    say(f"weights of epoch {retrained.best_epoch:g}, of the lowest validation loss: validation accuracy {validated}; {written}")
     if retrained.test_accuracy is not None:
         say(f"solution.csv against its known answers: accuracy {accuracy_text(retrained.test_accuracy, retrained.num_test)}")
 

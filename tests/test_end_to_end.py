@@ -60,6 +60,13 @@ def test_no_process_stays_behind(run):
     assert not alive, "processes stayed behind"
 
 
+def test_the_folder_holds_what_the_readme_says_and_nothing_else(run):
+    _, folder = run
+    table = (ROOT / "README.md").read_text().partition("| file | content |")[2].partition("\n\n")[0]
+    told = {name.rstrip("/") for line in table.splitlines() for name in re.findall(r"`([^`]+)`", line.partition("|")[2].partition("|")[0])}
+    assert {path.name for path in folder.iterdir()} - {".lock"} == told
+
+
 def test_trials_csv_has_the_contracts_columns_and_the_baseline_first(run):
     _, folder = run
     header = (folder / "trials.csv").read_text().splitlines()[0]

@@ -5,11 +5,12 @@ import ctypes
 import os
 import signal
 import threading
+import time
 
 import pytest
 
 from digit_search import interrupts as module
-from digit_search.interrupts import Interrupts
+from digit_search.interrupts import TOGETHER_SECONDS, Interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -30,15 +31,17 @@ def test_a_deferred_signal_waits_until_somebody_looks():
     assert seen == [True]
 
 
-def test_a_second_signal_ends_the_process_at_once():
+@pytest.mark.parametrize(("seconds_between", "code"), [(TOGETHER_SECONDS, 130), (0.0, 0)])
+def test_a_second_signal_ends_the_process_at_once_but_not_one_that_comes_with_the_first(seconds_between, code):
     child = os.fork()
     if child == 0:
         interrupts = Interrupts()
         with interrupts.caught(), interrupts.deferred():
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(seconds_between)
             os.kill(os.getpid(), signal.SIGINT)
             os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
 
 
 def test_a_signal_that_a_library_swallowed_is_raised_at_the_next_check():
@@ -81,6 +84,7 @@ def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkey
         assert file.readline() == "in\n"
         for number in signals:
             os.kill(child, number)
+            time.sleep(TOGETHER_SECONDS)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
         assert said in file.read()
 

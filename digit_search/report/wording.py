@@ -122,7 +122,8 @@ def final_model_lines(summary: Summary) -> list[str]:
     lines = [
         *confirmation_lines(summary),
         f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} for {_epochs(final.num_epochs)} "
-        f"({duration(final.train_seconds)}{_reused(final)}); epoch {number(final.best_epoch)} was kept.",
+        f"({duration(final.train_seconds)}{_reused(final)}); the weights of epoch {number(final.best_epoch)}, "
+        "where the validation loss was lowest, were kept.",
         f"It reads {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} rightly "
         f"(95\N{NO-BREAK SPACE}% interval {interval(final.val_bounds)}).",
     ]

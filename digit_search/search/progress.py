@@ -52,10 +52,11 @@ class SearchProgress(Display):
 
     def ended(self, trial: int, status: TrialStatus, error: str, standing: Standing) -> None:
         self._estimate(standing)
-        metrics = standing.last.get(trial)
         text = f"trial {trial:>3} {status}"
-        if metrics:
-            text += f" {after_epochs(metrics)}: validation accuracy {self._accuracy(metrics)}, loss {metrics.scored_loss:.4f}"
+        if trial in standing.last:
+            last, top = standing.last[trial], standing.top[trial]
+            text += f" {after_epochs(last)}: validation accuracy {self._accuracy(top)}, loss {top.scored_loss:.4f}"
+            text += "" if top.epoch == last.epoch else f" in epoch {top.epoch:g}"
         if error:
             text += f": {error}"
         if self._bar.disable:

@@ -30,6 +30,8 @@ class Standing:
         self.running: Set[int] = frozenset()
         self.last: dict[int, EpochMetrics] = {}
         """The last report of each trial."""
+        self.top: dict[int, EpochMetrics] = {}
+        """The best report of each trial, by which it is ranked."""
         self.best: Best | None = None
         self._rank_by = rank_by
         self._ended_epochs = 0.0
@@ -48,10 +50,15 @@ class Standing:
         self._reported_seconds += metrics.seconds
         self.last[trial] = metrics
         best = Best(trial, metrics.scored_accuracy, metrics.scored_loss)
+        if trial not in self.top or self._rank(best) < self._rank(self._best_of(trial)):
+            self.top[trial] = metrics
         if self.best is not None and self._rank(best) >= self._rank(self.best):
             return False
         self.best = best
         return True
+
+    def _best_of(self, trial: int) -> Best:
+        return Best(trial, self.top[trial].scored_accuracy, self.top[trial].scored_loss)
 
     def _rank(self, best: Best) -> tuple[float, float, int]:
         if self._rank_by == "val_loss":

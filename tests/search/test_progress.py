@@ -100,6 +100,15 @@ def test_off_a_terminal_each_ended_trial_is_a_whole_line_with_how_the_search_sta
     assert second.endswith("1 failed]")
 
 
+def test_an_ended_trial_is_told_with_its_best_epoch_as_it_is_ranked(clock):
+    stream = io.StringIO()
+    live = live_on(stream, Standing(2))
+    for epoch, accuracy in ((0.5, 0.7), (1, 0.9), (1.5, 0.9), (2, 0.8)):
+        live.reported(1, metrics(epoch, accuracy))
+    live.ended(1, TrialStatus.COMPLETED, "")
+    assert stream.getvalue().startswith("trial   1 completed after 2 epochs: validation accuracy 0.9000, loss 1.1000 in epoch 1  [1/2")
+
+
 def test_off_a_terminal_a_line_says_how_the_search_stands_when_no_trial_ends_for_long(clock):
     stream = io.StringIO()
     live = a_search_with_news(stream)
