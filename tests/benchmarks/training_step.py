@@ -42,7 +42,7 @@ def main() -> None:
     stock = stock_model()
     ours = lower_small_maps(copy.deepcopy(stock))
     if args.profile:
-        print_profile(ours, args.profile)
+        print_layers(stock, ours, args.profile, args.repeats)
         return
     compare_training(stock, ours, args.batches, args.repeats)
     compare_evaluation(stock, ours, args.evaluation_batches, args.repeats)
@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds, each of stock and ours (default 5)")
     parser.add_argument("--batches", type=int, nargs="*", default=[32, 64, 128, 256])
     parser.add_argument("--evaluation-batches", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
-    parser.add_argument("--profile", type=int, metavar="BATCH", help="instead print where the time of our step at this batch size goes")
+    parser.add_argument("--profile", type=int, metavar="BATCH", help="instead print where the time of a step at this batch size goes")
     return parser.parse_args()
 
 
@@ -185,14 +185,54 @@ def conv_flop(conv: nn.Conv2d, map_size: int) -> int:
     return 2 * conv.in_channels * conv.out_channels * along_axis**2
 
 
-def print_profile(model: nn.Module, batch: int) -> None:
-    step = training_step(model, torch.optim.Adam(optimizer_parameters(model, weight_decay=0.0), fused=True), batch)
-    for _ in range(3):
-        step()
-    with torch.profiler.profile(record_shapes=True) as profile:
-        step()
-    table = profile.key_averages(group_by_input_shape=True)
-    print(table.table(sort_by="self_cpu_time_total", row_limit=40, max_name_column_width=45, max_shapes_column_width=60))
+def print_layers(stock: nn.Module, ours: nn.Module, batch: int, repeats: int) -> None:
+    """Where a step's time goes: each layer forward and backward on its own, stock beside ours."""
+    flop = {name: conv_flop(layer, maps.shape[2]) for name, layer, maps in calls(stock, 2) if isinstance(layer, nn.Conv2d)}
+    seconds: dict[str, list[float]] = {}
+    for position, model in enumerate((stock, ours)):
+        for name, layer, maps in calls(model, batch):
+            key = name if name in flop else "batch norm, ReLU, pooling and the rest"
+            (measured,) = take_turns([cpu_seconds(both_ways(layer, maps))], repeats)
+            seconds.setdefault(key, [0.0, 0.0])[position] += statistics.median(measured)
+    adams = torch.optim.Adam(stock.parameters()), torch.optim.Adam(optimizer_parameters(ours, weight_decay=0.0), fused=True)
+    for model, adam in zip((stock, ours), adams, strict=True):
+        training_step(model, adam, 2)()
+    seconds["Adam"] = [statistics.median(values) for values in take_turns([cpu_seconds(adam.step) for adam in adams], repeats)]
+    print(f"one step at batch {batch}, layer by layer\nlayer                                    stock ms  ours ms  useful GFLOP/s")
+    for key, (stock_seconds, our_seconds) in seconds.items():
+        useful = f"{(2 if key == 'conv1' else 3) * batch * flop[key] / our_seconds / 1e9:8.0f}" if key in flop else ""
+        print(f"{key:40} {stock_seconds * 1e3:8.2f} {our_seconds * 1e3:8.2f} {useful}", flush=True)
+    print(f"{'sum':40} {sum(s for s, _ in seconds.values()) * 1e3:8.2f} {sum(o for _, o in seconds.values()) * 1e3:8.2f}")
+
+
+def calls(model: nn.Module, batch: int) -> list[tuple[str, nn.Module, Tensor]]:
+    """The calls of the model's innermost modules, in turn, and what enters each for so many images."""
+    made: list[tuple[str, nn.Module, Tensor]] = []
+    innermost = {name: module for name, module in model.named_modules() if not any(module.children())}
+    hooks = [
+        module.register_forward_hook(lambda layer, inputs, _, name=name: made.append((name, layer, inputs[0].detach())))
+        for name, module in innermost.items()
+    ]
+    for module in innermost.values():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # else it would change what entered it
+    model.train()(torch.randn(batch, 1, IMAGE_SIZE, IMAGE_SIZE))
+    for hook in hooks:
+        hook.remove()
+    return made
+
+
+def both_ways(layer: nn.Module, maps: Tensor) -> Callable[[], object]:
+    """One pass forward and, except to the images, backward."""
+    leaves = [*layer.parameters()] + ([maps.requires_grad_()] if maps.shape[1] > 1 else [])
+    grad = torch.randn_like(layer(maps).detach())
+
+    def passes() -> None:
+        output = layer(maps)
+        if output.requires_grad and output is not maps:
+            torch.autograd.grad(output, leaves, grad, allow_unused=True)
+
+    return passes
 
 
 if __name__ == "__main__":
