@@ -35,7 +35,7 @@ def test_a_search_over_three_hosts_goes_on_when_one_is_lost_and_uses_one_that_jo
             cluster.start(host.name, prefix=host.prefix, env=HOME)
         with refused(cluster, driver, head, tiny_data):
             cluster.start(first.name, prefix=first.prefix, env=HOME)
-        run = started(cluster, driver, "run", cluster.address, tiny_data, "--samples", 12, "--max-epochs", 6)
+        run = started(cluster, driver, "run", cluster.address, tiny_data, "--samples", 18, "--max-epochs", 6)
         wait_until(lambda: {report["node"] for report in reports(cluster, "run")} == {"head", "first", "driver"}, run)
         first.lose()
         joined = hosts.host("joined", [results])
@@ -44,11 +44,11 @@ def test_a_search_over_three_hosts_goes_on_when_one_is_lost_and_uses_one_that_jo
     finally:
         cluster.close()
     rows = trials(cluster, "run")
-    assert [row["status"] for row in rows] == ["completed"] * 12, output(cluster, "run")
+    assert [row["status"] for row in rows] == ["completed"] * 18, output(cluster, "run")
     assert {report["node"] for report in reports(cluster, "run")} == {"head", "first", "driver", "joined"}, output(cluster, "run")
     # No report was lost or made twice.
     made = sorted((report["trial"], report["metrics"]["epoch"]) for report in reports(cluster, "run"))
-    assert made == [(trial, float(epoch)) for trial in range(12) for epoch in range(1, 7)]
+    assert made == [(trial, float(epoch)) for trial in range(18) for epoch in range(1, 7)]
     assert re.search(r"workers: .*3 nodes", output(cluster, "run"))
     for chatter in ("Traceback", "raylet"):
         assert chatter not in output(cluster, "run")

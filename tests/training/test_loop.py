@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from digit_search.data.split import RowSplit
@@ -59,9 +60,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(setup):
     assert not torch.equal(states[0]["fc.weight"], states[2]["fc.weight"])
 
 
-def test_an_epoch_is_adams_as_written_out_with_the_stock_model(setup):
-    # At 0.001 stock models in two memory formats differ by 0.3 of a learning rate after three steps: what rounding turned in the first step
-    # turns ReLUs in the next.
+def test_an_epoch_is_adams_as_written_out_with_the_stock_model(setup, monkeypatch):
+    # With ReLU, a number that rounds to the other side of zero moves the gradients of all layers before.
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, maps: F.softplus(maps))
+    # At 0.001 a step that rounding turned shows in the next ones.
     params = replace(PARAMS, lr=1e-5)
     trainer, _ = train(setup, 1, params)
     model = build_resnet18(1)
@@ -73,7 +75,7 @@ def test_an_epoch_is_adams_as_written_out_with_the_stock_model(setup):
     ours = trainer.model.state_dict()
     for name, weight in model.named_parameters():
         # Adam's first steps are lr times a gradient's sign, so where a gradient is nearly nothing, rounding may turn a step.
-        assert (ours[name] - weight).abs().mean() < 0.05 * params.lr, name
+        assert (ours[name] - weight).abs().mean() < 0.005 * params.lr, name
     loss, accuracy = evaluate(model, setup.digits, setup.validation_rows, setup.plan)
     ours_loss, ours_accuracy = evaluate(trainer.model, setup.digits, setup.validation_rows, setup.plan)
     assert (ours_loss, ours_accuracy) == (pytest.approx(loss, rel=0.02), pytest.approx(accuracy))
