@@ -84,7 +84,7 @@ def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkey
         assert file.readline() == "in\n"
         for number in signals:
             os.kill(child, number)
-            time.sleep(TOGETHER_SECONDS)
+            time.sleep(2 * TOGETHER_SECONDS)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
         assert said in file.read()
 
