@@ -3,13 +3,12 @@
 import argparse
 import contextlib
 import difflib
-import itertools
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,29 +26,36 @@ by how well it does without its schedule.
 
 configs/default.toml lists every setting; a flag beats --set, which beats --config, which beats the default.
 """
-COMMANDS = ("resume", "retrain", "predict", "report", "doctor")
 
 
 class Parser(argparse.ArgumentParser):
     """Takes options by their whole names alone, and complains of an unknown one rather than of what follows it."""
 
     def __init__(self, **options: Any) -> None:
-        self._options: list[str] = []
+        self._options: dict[str, argparse.Action] = {}
         super().__init__(allow_abbrev=False, **options)
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
-        self._options += [name for name in names if name.startswith("--")]
-        return super().add_argument(*names, **options)
+        action = super().add_argument(*names, **options)
+        self._options |= {name: action for name in names if name.startswith("--")}
+        return action
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
         args = sys.argv[1:] if args is None else args
-        # What comes after a command is the command's; that has a parser of its own.
-        for argument in itertools.takewhile(lambda argument: argument not in (*COMMANDS, "--"), args):
-            name = argument.partition("=")[0]
-            if name.startswith("--") and name not in self._options:
-                close = difflib.get_close_matches(name, self._options, n=1)
-                self.error(f"unknown option {name}{f': is {close[0]} meant?' if close else ''}; --help lists all")
+        self._check_names(iter(args))
         return super().parse_known_args(args, namespace)
+
+    def _check_names(self, arguments: Iterator[str]) -> None:
+        """Look at the leading options. From the first other word on it is a command's business, which has a parser of its own."""
+        for argument in arguments:
+            name, has_value, _ = argument.partition("=")
+            if name == "--" or not name.startswith("--"):
+                return
+            if name not in self._options:
+                close = difflib.get_close_matches(name, self._options, n=1, cutoff=0.75)
+                self.error(f"unknown option {name}{f': is {close[0]} meant?' if close else ''}; --help lists all")
+            if self._options[name].nargs != 0 and not has_value:
+                next(arguments, None)
 
 
 def _search_options(parser: argparse.ArgumentParser) -> None:

@@ -170,7 +170,7 @@ class RetrainSettings(Settings):
 
     max_epochs: Count = 15
     patience: Count = 10
-    """Epochs without a lower validation loss before it stops; the best epoch's weights are kept."""
+    """Epochs without a lower validation loss before it stops; the weights of the lowest are kept."""
     confirm: Count = 1
     """So many of the best trials are trained again with fresh seeds, and the best mean wins; 1 is off."""
     confirm_seeds: Count = 2

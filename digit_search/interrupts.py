@@ -6,17 +6,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_SECONDS = 8.0
 """From the first signal to the end of the process, at most. In order it takes a second or two."""
-HANDLER_SECONDS = 0.5
 TOGETHER_SECONDS = 0.2
 """A signal so soon after the first is the same one: `timeout`, for one, sends it to the program and then to its whole process group."""
 INTERRUPTED = 130
+AT_ONCE = "ended at once"
 
 
 class Interrupts:
@@ -30,7 +30,7 @@ class Interrupts:
         self.pending = False
         self._pending_since = 0.0
         self._deferring = False
-        self._farewell = ""
+        self._listening = False
 
     @contextmanager
     def caught(self) -> Iterator[None]:
@@ -66,51 +66,58 @@ class Interrupts:
 
         `farewell` is told where the process ends at once.
         """
-        self._farewell = farewell
         receiver, sender = socket.socketpair()
         sender.setblocking(False)
         before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         listening = threading.Thread(target=_listen, args=(receiver, farewell), daemon=True)
         listening.start()
+        self._listening = True
         try:
             yield
         finally:
+            self._listening = False
             signal.set_wakeup_fd(before)
             sender.close()
             listening.join()
             receiver.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.pending:
-            if time.monotonic() - self._pending_since < TOGETHER_SECONDS:
-                return
-            # Ray's processes share our fate: the kernel ends most of them with us, our guardian the rest.
-            _end_at_once("ended at once", self._farewell)
-        self.pending, self._pending_since = True, time.monotonic()
-        _tell("stopping; once more to end at once")
-        if not self._deferring:
-            raise KeyboardInterrupt
+        if not self.pending:
+            self.pending, self._pending_since = True, time.monotonic()
+            _tell("stopping; once more to end at once")
+            if not self._deferring:
+                raise KeyboardInterrupt
+        # Whoever listens knows when each signal came; this runs when Python gets to it.
+        elif not self._listening and time.monotonic() - self._pending_since >= TOGETHER_SECONDS:
+            _end_at_once(AT_ONCE, "")
+
+
+def ending(heard_at: Sequence[float]) -> tuple[float, str]:
+    """When the process is to end, and what is said then, by the times of the signals so far. Further ones postpone nothing."""
+    first = heard_at[0]
+    again = [at for at in heard_at[1:] if at - first >= TOGETHER_SECONDS]
+    # Ray's processes share our fate: the kernel ends most of them with us, our guardian the rest.
+    return (min(again[0], first + END_SECONDS), AT_ONCE) if again else (first + END_SECONDS, f"{AT_ONCE}: it did not end in order")
 
 
 def _listen(receiver: socket.socket, farewell: str) -> None:
     """End the process some time after the first signal, and at once after the second; return where the sender is closed before."""
-    began_at = ends_at = None
-    text = "ended at once: it did not end in order"
+    heard_at: list[float] = []
+    receiver.settimeout(None)
     while True:
         try:
-            receiver.settimeout(None if ends_at is None else max(ends_at - time.monotonic(), 0.001))
             heard = receiver.recv(1)
         except TimeoutError:
-            _end_at_once(text, farewell)
+            _end_at_once(ending(heard_at)[1], farewell)
         if not heard:
             return
         if heard[0] in SIGNALS:
-            now = time.monotonic()
-            if began_at is None:
-                began_at, ends_at = now, now + END_SECONDS
-            elif now - began_at >= TOGETHER_SECONDS:
-                # The handler's business, but for where that cannot run.
-                ends_at, text = now + HANDLER_SECONDS, "ended at once"
+            heard_at.append(time.monotonic())
+        if heard_at:
+            end_at, text = ending(heard_at)
+            if end_at <= time.monotonic():
+                _end_at_once(text, farewell)
+            receiver.settimeout(end_at - time.monotonic())
 
 
 def _tell(text: str) -> None:

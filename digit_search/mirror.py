@@ -93,6 +93,8 @@ class Mirror:
                 self.push()
             except StorageError as error:
                 logger.warning("the copy in the store is behind: %s", error)
+            except FileNotFoundError:  # Python 3.11's glob raises it where a folder goes while it looks.
+                continue
             pause = max(PAUSE_SECONDS, PAUSE_SHARE * (time.monotonic() - begun_at))
 
     def _files(self) -> Mapping[str, Stamp]:

@@ -226,7 +226,7 @@ def _retrain(
     *,
     resume: bool,
 ) -> RetrainRecord:
-    """Train the trial's parameters again from its seed, keep the best epoch's weights, predict."""
+    """Train the trial's parameters again from its seed, keep the weights of the lowest validation loss, predict."""
     from digit_search.retraining import retrain_and_predict
 
     say(f"retraining trial {record.trial}: {', '.join(f'{name} {value:g}' for name, value in _core(record).items())}")
@@ -265,7 +265,8 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
     Raises:
         UserError: if there is no such trial, or the data are not the run's any more.
     """
-    with Interrupts().caught(), folder.locked():
+    interrupts = Interrupts()
+    with interrupts.caught(), interrupts.bounded(""), folder.locked():
         settings = _settings_of(folder, max_epochs)
         record = _trial_to_retrain(folder, trial, settings.search.rank_by)
         digits, split = _read(settings, say)

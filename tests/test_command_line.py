@@ -128,6 +128,28 @@ def test_an_option_that_does_not_fit_the_command_is_refused(capsys, argv, messag
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--samplez", "3"], "unknown option --samplez: is --samples meant?"),
+        (["--name", "x", "--sample=3"], "unknown option --sample: is --samples meant?"),
+        (["--no-dashboard", "--bogus"], "unknown option --bogus; --help"),
+        (["report", "x", "--result", "y"], "unrecognized arguments: --result y"),
+        (["resme", "x", "--force"], "invalid choice: 'resme'"),
+        (["--name", "report", "--bogus", "3"], "unknown option --bogus; --help"),
+    ],
+)
+def test_what_is_misspelt_is_named(capsys, argv, message):
+    with pytest.raises(SystemExit) as ended:
+        tune_main.main(argv)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_value_may_look_like_an_option():
+    assert tune_main.make_parser().parse_args(["--data=--odd dir", "--samples", "3"]).data == "--odd dir"
+
+
 def test_a_retraining_has_its_own_max_epochs(tmp_path, capsys):
     code, _, err = run_main(capsys, "retrain", "nothing", "--max-epochs", "3", "--results", str(tmp_path))
     assert (code, "nothing: expected the name of a run" in err) == (2, True)

@@ -171,3 +171,4 @@ def test_a_trial_can_be_retrained_without_ray_and_repeats_its_curve(run):
     again = [event for event in events if event["event"] == "retrained"][-1]["epochs"]
     first = [event["metrics"] for event in events if event["event"] == "epoch" and event["trial"] == int(trial["trial"])]
     assert [metrics | {"seconds": 0} for metrics in again] == [metrics | {"seconds": 0} for metrics in first]
+    assert not (folder / "retraining").exists(), "the folder of the retraining's checkpoints stayed"

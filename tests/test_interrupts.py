@@ -5,12 +5,11 @@ import ctypes
 import os
 import signal
 import threading
-import time
 
 import pytest
 
 from digit_search import interrupts as module
-from digit_search.interrupts import TOGETHER_SECONDS, Interrupts
+from digit_search.interrupts import TOGETHER_SECONDS, Interrupts, ending
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -32,16 +31,31 @@ def test_a_deferred_signal_waits_until_somebody_looks():
 
 
 @pytest.mark.parametrize(("seconds_between", "code"), [(TOGETHER_SECONDS, 130), (0.0, 0)])
-def test_a_second_signal_ends_the_process_at_once_but_not_one_that_comes_with_the_first(seconds_between, code):
+def test_where_nobody_listens_a_second_signal_ends_the_process_but_not_one_that_comes_with_the_first(monkeypatch, seconds_between, code):
     child = os.fork()
     if child == 0:
+        now = [0.0]
+        monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
         interrupts = Interrupts()
         with interrupts.caught(), interrupts.deferred():
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(seconds_between)
+            now[0] += seconds_between
             os.kill(os.getpid(), signal.SIGINT)
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+
+
+@pytest.mark.parametrize(
+    ("heard_at", "end_at", "text"),
+    [
+        ([10.0], 18.0, "ended at once: it did not end in order"),
+        ([10.0, 10.1], 18.0, "ended at once: it did not end in order"),
+        ([10.0, 13.0], 13.0, "ended at once"),
+        ([10.0, 10.1, 13.0, 14.0, 15.0], 13.0, "ended at once"),
+    ],
+)
+def test_the_end_is_settled_by_the_first_two_signals_and_further_ones_postpone_nothing(heard_at, end_at, text):
+    assert ending(heard_at) == (end_at, text)
 
 
 def test_a_signal_that_a_library_swallowed_is_raised_at_the_next_check():
@@ -68,6 +82,7 @@ def wait_in_c() -> None:
 )
 def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkeypatch, signals, end_seconds, said):
     monkeypatch.setattr(module, "END_SECONDS", end_seconds)
+    monkeypatch.setattr(module, "TOGETHER_SECONDS", 0.0)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -84,7 +99,6 @@ def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkey
         assert file.readline() == "in\n"
         for number in signals:
             os.kill(child, number)
-            time.sleep(2 * TOGETHER_SECONDS)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
         assert said in file.read()
 

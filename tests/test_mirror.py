@@ -1,5 +1,7 @@
 """The store's copy of a run is one that it can go on from at any time."""
 
+import threading
+
 import pytest
 
 from digit_search.errors import StorageError
@@ -107,3 +109,22 @@ def test_files_are_brought_there_in_the_background(folder, place, monkeypatch):
         write(folder, "events.jsonl")
         while place.get("events.jsonl", 100) != b"events.jsonl":
             pass
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_ends_no_pushing(folder, place, monkeypatch):
+    monkeypatch.setattr("digit_search.mirror.PAUSE_SECONDS", 0.01)
+    looked, look = [], Mirror._files
+
+    def gone_at_first(self):
+        looked.append(self)
+        if len(looked) == 1:
+            raise FileNotFoundError("retraining")
+        return look(self)
+
+    monkeypatch.setattr(Mirror, "_files", gone_at_first)
+    mirror = Mirror(folder, place)
+    with mirror.running():
+        write(folder, "events.jsonl")
+        while place.get("events.jsonl", 100) != b"events.jsonl":
+            assert any(thread.name.endswith("(_push_until)") for thread in threading.enumerate()), "the pushing has ended"
+    assert len(looked) > 1

@@ -1,5 +1,6 @@
 """How a search stands, and what is shown it."""
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Standing:
         self.top: dict[int, EpochMetrics] = {}
         """The best report of each trial, by which it is ranked."""
         self.best: Best | None = None
+        self._best_rank = (math.inf, math.inf, -1)
         self._rank_by = rank_by
         self._ended_epochs = 0.0
         # Sums over all trials, kept up to date: to add them up at every report would take longer with every trial.
@@ -49,21 +51,19 @@ class Standing:
         self._reported_epochs += metrics.epoch - (self.last[trial].epoch if trial in self.last else 0.0)
         self._reported_seconds += metrics.seconds
         self.last[trial] = metrics
-        best = Best(trial, metrics.scored_accuracy, metrics.scored_loss)
-        if trial not in self.top or self._rank(best) < self._rank(self._best_of(trial)):
+        rank = self._rank(trial, metrics)
+        if trial not in self.top or rank < self._rank(trial, self.top[trial]):
             self.top[trial] = metrics
-        if self.best is not None and self._rank(best) >= self._rank(self.best):
+        if rank >= self._best_rank:
             return False
-        self.best = best
+        self.best, self._best_rank = Best(trial, metrics.scored_accuracy, metrics.scored_loss), rank
         return True
 
-    def _best_of(self, trial: int) -> Best:
-        return Best(trial, self.top[trial].scored_accuracy, self.top[trial].scored_loss)
-
-    def _rank(self, best: Best) -> tuple[float, float, int]:
-        if self._rank_by == "val_loss":
-            return best.loss, -best.accuracy, best.trial
-        return -best.accuracy, best.loss, best.trial
+    def _rank(self, trial: int, metrics: EpochMetrics) -> tuple[float, float, int]:
+        """Smaller is better; a NaN, which only edited records hold, is the worst."""
+        rank = metrics.scored_loss, -metrics.scored_accuracy
+        first, second = rank if self._rank_by == "val_loss" else rank[::-1]
+        return (math.inf, math.inf, trial) if math.isnan(first + second) else (first, second, trial)
 
     def take_end(self, trial: int, status: TrialStatus) -> None:
         """Take in a trial's end."""

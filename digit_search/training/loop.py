@@ -269,7 +269,7 @@ def fit(
     """Train until `max_epochs`, or until `patience` epochs have brought no lower validation loss.
 
     After every `Trainer.advance` it calls `save`, so that nothing that was reported is ever lost, and then `report`. The trainer's model
-    ends with the weights of the best epoch.
+    ends with the weights of the lowest validation loss.
 
     Args:
         trainer: where to go on from.

@@ -150,7 +150,7 @@ class SmallMapConv2d(nn.Module):
 
     def _multiply_runs(self, maps: Tensor) -> Tensor:
         pixels, num_out = maps.permute(0, 2, 3, 1).flatten(1), self.taps.shape[2]
-        if self.output_size == 1:
+        if len(self.runs) == 1:
             # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
             return multiply_one_run(pixels, self.taps, self.runs[0]).view(-1, num_out, 1, 1)
         outputs = MultiplyRuns.apply(pixels, self.taps, self.runs, self.output_size**2)

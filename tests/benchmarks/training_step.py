@@ -191,7 +191,7 @@ def print_layers(stock: nn.Module, ours: nn.Module, batch: int, repeats: int) ->
     seconds: dict[str, list[float]] = {}
     for position, model in enumerate((stock, ours)):
         for name, layer, maps in calls(model, batch):
-            key = name if name in flop else "batch norm, ReLU, pooling and the rest"
+            key = name if name in flop else "batch norm, ReLU, pooling, linear"
             (measured,) = take_turns([cpu_seconds(both_ways(layer, maps))], repeats)
             seconds.setdefault(key, [0.0, 0.0])[position] += statistics.median(measured)
     adams = torch.optim.Adam(stock.parameters()), torch.optim.Adam(optimizer_parameters(ours, weight_decay=0.0), fused=True)

@@ -1,5 +1,7 @@
 """How a search stands: the best so far, and what the rest will cost."""
 
+import math
+
 import pytest
 
 from digit_search.records import EpochMetrics, TrialParams, TrialRecord, TrialStatus
@@ -19,6 +21,17 @@ def test_the_best_report_is_that_of_the_ranking_and_ties_go_to_the_other_then_to
     standing.take_report(2, metrics(1, 0.95 if rank_by == "val_loss" else 0.94, 0.4))
     assert not standing.take_report(3, metrics(2, standing.best.accuracy, standing.best.loss))
     assert standing.best.trial == best
+
+
+@pytest.mark.parametrize("rank_by", ["val_accuracy", "val_loss"])
+def test_a_trial_gets_better_and_what_is_no_number_is_never_the_best(rank_by):
+    standing = Standing(2, rank_by)
+    assert not standing.take_report(0, metrics(1, loss=math.nan))
+    assert standing.best is None
+    assert standing.take_report(0, metrics(2, 0.5, 0.9))
+    assert standing.take_report(0, metrics(3, 0.6, 0.8))
+    assert not standing.take_report(0, metrics(4, math.nan))
+    assert (standing.top[0].epoch, standing.best.accuracy) == (3, 0.6)
 
 
 def left(standing, *, workers=1, epochs_per_trial=3.0, max_epochs=9):

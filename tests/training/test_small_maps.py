@@ -35,6 +35,7 @@ LOWERED_LAYERS = [  # map size, kernel, stride; in ResNet18 at 28x28
     (2, 1, 2),
     (1, 3, 1),
 ]
+ONE_OUTPUT_OF_SEVERAL_RUNS = (3, 3, 3)
 
 
 def stock_model(seed: int = 0, stem: str = "imagenet") -> nn.Module:
@@ -142,7 +143,7 @@ def test_outputs_in_float32_are_the_stock_models_within_2e_5_with_relu(training)
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("batch", [1, 257])
-@pytest.mark.parametrize(("map_size", "kernel", "stride"), LOWERED_LAYERS)
+@pytest.mark.parametrize(("map_size", "kernel", "stride"), [*LOWERED_LAYERS, ONE_OUTPUT_OF_SEVERAL_RUNS])
 def test_a_layer_in_float32_is_the_librarys_within_2e_5(map_size, kernel, stride, batch, layout):
     torch.manual_seed(0)
     conv = nn.Conv2d(128, 64, kernel, stride=stride, padding=kernel // 2, bias=False)
