@@ -5,19 +5,19 @@ only its centre tap ever meets a pixel, on a 2x2 map 16 of the 36 pairs of tap a
 `lower_small_maps` puts a `SmallMapConv2d` in the place of those convolutions, which leaves out the products with padding. They are zeros,
 so outputs and gradients differ from the library's by rounding alone. It multiplies in one of two ways:
 
-By runs. An output pixel is a sum over the kernel's rows. In each row the taps on the map, and the pixels under them, are two runs without
-gaps in memory, as pixels lie channels-last and taps lie as matrices [in, out]. One matrix product serves a run, reading both in place.
+By one product, where there is one output pixel, or a kernel of one tap: pixels lie channels-last, taps lie as matrices [in, out], and so
+the pixels of an image, and the taps that they meet, are a matrix each as they lie.
 
-By shared products, for 3x3, stride 1: sums of pixels times sums of taps, each product of use to several outputs. On a 2x2 map, along one
-axis, the pixels x0, x1 and the taps w0, w1, w2 give
+By shared products, for 3x3: sums of pixels times sums of taps, each product of use to several outputs. On a 2x2 map, along one axis, the
+pixels x0, x1 and the taps w0, w1, w2 give
 
     y0 = w1 x0 + w2 x1 = w1 (x0 + x1) + (w2 - w1) x1
     y1 = w0 x0 + w1 x1 = w1 (x0 + x1) + (w0 - w1) x0
 
 so three products do the work of four, and along both axes nine the work of sixteen. For more pixels Winograd's minimal filtering finds
-the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and eleven on a 7x7 map (99 the work of 361). Sums of pixels and
-of products are taken along one axis after the other, and the products of a row at a time, so that they stay in the core's own cache.
-Against float64 the rounding error is 1e-6 (2x2 and 4x4) to 3e-6 (7x7) of the result, the library's 5e-7.
+the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and eleven on a 7x7 map (99 the work of 361). With stride 2 every
+other pixel only ever meets w1, and the pixels between only w0 and w2: together eight products an axis from 7x7 to 4x4 (64 do the work of
+100), five from 4x4 to 2x2. Against float64 the rounding error is 1e-6 (2x2 and 4x4) to 3e-6 (7x7) of the result, the library's 5e-7.
 
 Taps that never meet the map have a gradient of exactly zero, and Adam without weight decay leaves them as they are. They are a parameter
 of their own that gets no gradient, so that the optimizer passes over it: 7 of the model's 11.2 million weights need no update.
@@ -25,7 +25,8 @@ of their own that gets no gradient, so that the optimizer passes over it: 7 of t
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,10 +34,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from digit_search.training.products import fast_products
 from digit_search.training.stem import pool_before_norm
 
-LARGEST_LOWERED_OUTPUT = 4
-"""Pixels a side, of convolutions that share no products. On larger maps padding is rare and the library as fast."""
+LARGEST_PICKED_OUTPUT = 4
+"""Pixels a side, of convolutions of one tap. On larger maps the library is as fast."""
 
 PIXEL_SUMS = ((1, 0), (1, 1), (0, 1))  # x0, x0 + x1, x1
 TAP_DIFFERENCES = ((1, -1, 0), (0, 1, 0), (0, -1, 1))  # w0 - w1, w1, w2 - w1
@@ -47,50 +49,22 @@ SEVEN = (0.244, -0.244, 0.659, -0.659, 1.142, -1.142, 2.359, -2.359)
 """Points for so many pixels; among those tried the ones with the smallest rounding errors."""
 PIECES = {4: ((FOUR,), (FOUR,)), 7: ((SEVEN,), (FOUR, THREE))}
 """By map size, for the rows and the columns. SEVEN along both axes would be fewer products still, with an error of 1e-5."""
+STRIDED = {4: (0, 1), 7: (0, 1, -1)}
+"""Points for stride 2, by map size."""
 
 
-class Overlap(NamedTuple):
-    """Along one axis and for one output pixel: the taps from `tap` on that lie on the map, as many pixels from `pixel` on."""
-
-    tap: int
-    pixel: int
-    length: int
-
-
-class Run(NamedTuple):
-    """For one output pixel: successive taps and the successive pixels under them, numbered row by row."""
-
-    output: int
-    tap: int
-    pixel: int
-    length: int
-
-
-def overlaps(map_size: int, kernel: int, stride: int, padding: int) -> list[Overlap]:
-    """Return, for every output pixel along one axis, the part of the kernel that lies on the map."""
+def active_taps(map_size: int, kernel: int, stride: int, padding: int) -> list[int]:
+    """Which taps along one axis ever meet the map."""
     starts = range(-padding, map_size + padding - kernel + 1, stride)
-    spans = [(max(0, -start), min(kernel, map_size - start)) for start in starts]
-    return [Overlap(first, start + first, last - first) for start, (first, last) in zip(starts, spans, strict=True)]
+    return [tap for tap in range(kernel) if any(0 <= start + tap < map_size for start in starts)]
 
 
-def runs_of(axis: list[Overlap], map_size: int, active: range) -> list[Run]:
-    """Return the runs of all output pixels; those that go on in the next row of map and kernel alike are joined.
-
-    Args:
-        axis: the overlaps along either axis; map and kernel are square.
-        active: the rows, and columns, of the kernel among which the runs number the taps.
-    """
-    runs: list[Run] = []
-    for output, (rows, columns) in enumerate(itertools.product(axis, repeat=2)):
-        for row in range(rows.length):
-            tap = (rows.tap + row - active.start) * len(active) + columns.tap - active.start
-            pixel = (rows.pixel + row) * map_size + columns.pixel
-            last = runs[-1] if runs else Run(-1, 0, 0, 0)
-            if last == (output, tap - last.length, pixel - last.length, last.length):
-                runs[-1] = last._replace(length=last.length + columns.length)
-            else:
-                runs.append(Run(output, tap, pixel, columns.length))
-    return runs
+def is_one_product(map_size: int, kernel: int, stride: int, padding: int) -> bool:
+    """Whether the convolution is a single matrix product of pixels as they lie: of one output with all of them, or of one tap."""
+    output_size = (map_size + 2 * padding - kernel) // stride + 1
+    if kernel == 1:
+        return padding == 0 and output_size <= LARGEST_PICKED_OUTPUT
+    return output_size == 1 and len(active_taps(map_size, kernel, stride, padding)) == map_size
 
 
 class SmallMapConv2d(nn.Module):
@@ -110,10 +84,7 @@ class SmallMapConv2d(nn.Module):
         self.map_size = map_size
         self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
         self.decays_idle_taps = False
-        axis = overlaps(map_size, self.kernel, self.stride, self.padding)
-        self.output_size = len(axis)
-        active = range(min(part.tap for part in axis), max(part.tap + part.length for part in axis))
-        self.runs = tuple(runs_of(axis, map_size, active))
+        active = active_taps(map_size, self.kernel, self.stride, self.padding)
         positions = list(itertools.product(range(self.kernel), repeat=2))
         self.active = [index for index, (row, column) in enumerate(positions) if row in active and column in active]
         self.idle = [index for index in range(len(positions)) if index not in self.active]
@@ -135,7 +106,7 @@ class SmallMapConv2d(nn.Module):
         """Return the convolution of maps [batch, in, height, width]."""
         if not self._lowers(maps):
             return F.conv2d(maps, self.weight, stride=self.stride, padding=self.padding)
-        outputs = self._share_products(maps) if shares_products(self.kernel, self.stride, self.map_size) else self._multiply_runs(maps)
+        outputs = self._share_products(maps) if shares_products(self.kernel, self.stride, self.map_size) else self._multiply_once(maps)
         # The sum of an empty slice adds nothing, and its gradient is a zero for every idle tap.
         return outputs + self.idle_taps[:0].sum() if self.decays_idle_taps else outputs
 
@@ -145,16 +116,15 @@ class SmallMapConv2d(nn.Module):
 
     def _share_products(self, maps: Tensor) -> Tensor:
         pixels = maps.permute(2, 3, 0, 1).contiguous()
-        outputs = MultiplyShared.apply(pixels, self.taps, shared_products(self.map_size, pixels.dtype))
+        outputs = MultiplyShared.apply(pixels, self.taps, shared_products(self.map_size, self.stride, pixels.dtype))
         return outputs.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
 
-    def _multiply_runs(self, maps: Tensor) -> Tensor:
-        pixels, num_out = maps.permute(0, 2, 3, 1).flatten(1), self.taps.shape[2]
-        if len(self.runs) == 1:
-            # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
-            return multiply_one_run(pixels, self.taps, self.runs[0]).view(-1, num_out, 1, 1)
-        outputs = MultiplyRuns.apply(pixels, self.taps, self.runs, self.output_size**2)
-        return outputs.view(-1, self.output_size, self.output_size, num_out).permute(0, 3, 1, 2)
+    def _multiply_once(self, maps: Tensor) -> Tensor:
+        pixels, matrix = maps.permute(0, 2, 3, 1), self.taps.flatten(0, 1)
+        if self.kernel == 1:
+            return Multiply.apply(pixels[:, :: self.stride, :: self.stride], matrix).permute(0, 3, 1, 2)
+        # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
+        return Multiply.apply(pixels.flatten(1), matrix).view(len(maps), -1, 1, 1)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight if keep_vars else self._detached_weight()
@@ -181,10 +151,24 @@ class SmallMapConv2d(nn.Module):
             self.idle_taps.copy_(by_tap[self.idle])
 
 
-def multiply_one_run(pixels: Tensor, taps: Tensor, run: Run) -> Tensor:
-    """The convolution with a single output pixel, [batch, out], of pixels [batch, pixels x in] by taps [active, in, out]."""
-    num_in = taps.shape[1]
-    return torch.mm(pixels[:, run.pixel * num_in : (run.pixel + run.length) * num_in], taps.flatten(0, 1))
+class Multiply(torch.autograd.Function):
+    """The product [..., out] of pixels [..., in] by a matrix [in, out]."""
+
+    @staticmethod
+    def forward(ctx, pixels: Tensor, matrix: Tensor) -> Tensor:
+        rows = pixels.reshape(-1, len(matrix))
+        ctx.save_for_backward(rows, matrix)
+        ctx.shape = pixels.shape
+        with fast_products():
+            return torch.mm(rows, matrix).view(*pixels.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor, Tensor]:
+        rows, matrix = ctx.saved_tensors
+        rows_grad = outputs_grad.reshape(-1, matrix.shape[1])
+        with fast_products():
+            return torch.mm(rows_grad, matrix.t()).view(ctx.shape), torch.mm(rows.t(), rows_grad)
 
 
 class Filter(NamedTuple):
@@ -195,29 +179,35 @@ class Filter(NamedTuple):
     taps: Tensor
     """[products, 3]"""
     outputs: Tensor
-    """[pixels, products]"""
+    """[outputs, products]"""
 
 
 class SharedProducts(NamedTuple):
-    """Both axes of a 3x3 convolution with stride 1."""
+    """Both axes of a 3x3 convolution. Each is one matrix for both axes together, or one for the rows and one for the columns."""
 
-    rows: Filter
-    columns: Filter
+    pixels: tuple[Tensor, ...]
+    taps: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
 def shares_products(kernel: int, stride: int, map_size: int) -> bool:
     """Whether there are filters for this convolution."""
-    return (kernel, stride) == (3, 1) and map_size in (2, *PIECES)
+    return kernel == 3 and (map_size in (2, *PIECES) if stride == 1 else stride == 2 and map_size in STRIDED)
 
 
 @functools.cache
-def shared_products(map_size: int, dtype: torch.dtype) -> SharedProducts:
+def shared_products(map_size: int, stride: int, dtype: torch.dtype) -> SharedProducts:
     """The filters for maps of this size, computed in float64."""
-    if map_size == 2:
+    if stride == 2:
+        rows = columns = strided_filter(map_size, STRIDED[map_size])
+    elif map_size == 2:
         rows = columns = Filter(*(torch.tensor(matrix, dtype=torch.float64) for matrix in (PIXEL_SUMS, TAP_DIFFERENCES, PRODUCT_SUMS)))
     else:
         rows, columns = map(filter_in_pieces, PIECES[map_size])
-    return SharedProducts(*(Filter(*(matrix.to(dtype) for matrix in axis)) for axis in (rows, columns)))
+    axes = zip(rows, columns, strict=True)
+    # So few sums are taken faster along both axes at once.
+    together = [(torch.kron(*pair),) for pair in axes] if map_size == 2 else axes
+    return SharedProducts(*(tuple(matrix.to(dtype) for matrix in matrices) for matrices in together))
 
 
 def filter_in_pieces(pieces: Sequence[Sequence[float]]) -> Filter:
@@ -235,104 +225,77 @@ def minimal_filter(points: Sequence[float]) -> Filter:
 
     Two polynomials multiplied by way of their values at the points, transposed (Winograd 1980; Lavin and Gray, arXiv:1509.09308).
     """
+    return Filter(torch.linalg.inv(_values(points, len(points) + 1)).T, _values(points, 3), _values(points, len(points) - 1).T)
 
-    def values(num_coefficients: int) -> Tensor:
-        """From a polynomial's coefficients to its values at the points, and to its leading coefficient, the value at infinity."""
-        infinity = [0.0] * (num_coefficients - 1) + [1.0]
-        return torch.tensor([[point**power for power in range(num_coefficients)] for point in points] + [infinity], dtype=torch.float64)
 
-    return Filter(torch.linalg.inv(values(len(points) + 1)).T, values(3), values(len(points) - 1).T)
+def strided_filter(map_size: int, points: Sequence[float]) -> Filter:
+    """The filter for stride 2, where output `i` is w0 x[2i - 1] + w1 x[2i] + w2 x[2i + 1].
+
+    The pixels x[2i] take a product each. Of the others, x1, x3 and so on, the outputs are the coefficients of the polynomial that they are
+    the coefficients of, times w2 + w0 z: found from its values at the points and at infinity, as many as it has coefficients.
+    """
+    num_outputs, num_between = (map_size + 1) // 2, map_size // 2
+    pixels = torch.zeros(num_outputs + len(points) + 1, map_size, dtype=torch.float64)
+    pixels[:num_outputs, ::2] = torch.eye(num_outputs, dtype=torch.float64)
+    pixels[num_outputs:, 1::2] = _values(points, num_between)
+    taps = torch.zeros(len(pixels), 3, dtype=torch.float64)
+    taps[:num_outputs, 1] = 1
+    taps[num_outputs:, [2, 0]] = _values(points, 2)
+    coefficients = torch.linalg.inv(_values(points, num_between + 1))[:num_outputs]
+    return Filter(pixels, taps, torch.cat([torch.eye(num_outputs, dtype=torch.float64), coefficients], dim=1))
+
+
+def _values(points: Sequence[float], num_coefficients: int) -> Tensor:
+    """From a polynomial's coefficients to its values at the points, and to its leading coefficient, the value at infinity."""
+    infinity = [0.0] * (num_coefficients - 1) + [1.0]
+    return torch.tensor([[point**power for power in range(num_coefficients)] for point in points] + [infinity], dtype=torch.float64)
+
+
+def sum_up(matrices: tuple[Tensor, ...], values: Tensor) -> Tensor:
+    """Sums [sums, n] of values [rows x columns, n] by one matrix for both axes, or by that of the rows and then that of the columns."""
+    if len(matrices) == 1:
+        return torch.mm(matrices[0], values)
+    rows, columns = matrices
+    by_row = torch.mm(rows, values.view(rows.shape[1], -1)).view(len(rows), columns.shape[1], -1)
+    return torch.matmul(columns, by_row).view(-1, values.shape[1])
+
+
+def sum_up_transposed(matrices: tuple[Tensor, ...], values: Tensor) -> Tensor:
+    """The gradient of `sum_up`."""
+    return sum_up(tuple(matrix.t() for matrix in matrices), values)
 
 
 class MultiplyShared(torch.autograd.Function):
-    """The 3x3 convolution with stride 1, [row, column, batch, out], of pixels [row, column, batch, in] by taps [9, in, out].
+    """The 3x3 convolution, [row, column, batch, out], of pixels [row, column, batch, in] by taps [9, in, out].
 
     In this order of the pixels a sum along either axis is one matrix product for the whole batch.
     """
 
     @staticmethod
     def forward(ctx, pixels: Tensor, taps: Tensor, shared: SharedProducts) -> Tensor:
-        rows, columns = shared
         size, _, batch, num_in = pixels.shape
-        num_rows, num_columns, num_out = len(rows.taps), len(columns.taps), taps.shape[2]
-        row_pixels = torch.mm(rows.pixels, pixels.flatten(1)).view(num_rows, size, -1)
-        row_taps = torch.mm(rows.taps, taps.view(3, -1)).view(num_rows, 3, -1)
-        row_outputs = pixels.new_empty(num_rows, size, batch * num_out)
-        factors, matrices = pixels.new_empty(num_columns, batch, num_in), taps.new_empty(num_columns, num_in, num_out)
-        products = pixels.new_empty(num_columns, batch, num_out)
-        for its_pixels, its_taps, its_outputs in zip(row_pixels, row_taps, row_outputs, strict=True):
-            torch.mm(columns.pixels, its_pixels, out=factors.flatten(1))
-            torch.mm(columns.taps, its_taps, out=matrices.flatten(1))
-            torch.bmm(factors, matrices, out=products)
-            torch.mm(columns.outputs, products.flatten(1), out=its_outputs)
-        ctx.save_for_backward(row_pixels, row_taps)
-        ctx.shared, ctx.num_in = shared, num_in
-        return torch.mm(rows.outputs, row_outputs.flatten(1)).view(size, size, batch, num_out)
+        factors = sum_up(shared.pixels, pixels.view(size**2, -1)).view(-1, batch, num_in)
+        matrices = sum_up(shared.taps, taps.view(9, -1)).view(-1, *taps.shape[1:])
+        with fast_products():
+            products = torch.bmm(factors, matrices)
+        ctx.save_for_backward(factors, matrices)
+        ctx.shared, ctx.size = shared, size
+        outputs = sum_up(shared.outputs, products.view(len(products), -1))
+        output_size = math.isqrt(len(outputs))
+        return outputs.view(output_size, output_size, batch, -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        row_pixels, row_taps = ctx.saved_tensors
-        (rows, columns), num_in = ctx.shared, ctx.num_in
-        size, _, batch, num_out = outputs_grad.shape
-        num_rows, num_columns = len(rows.taps), len(columns.taps)
-        row_outputs_grad = torch.mm(rows.outputs.t(), outputs_grad.contiguous().flatten(1)).view(num_rows, size, -1)
-        row_pixels_grad, row_taps_grad = torch.empty_like(row_pixels), torch.empty_like(row_taps)
-        factors, matrices = row_pixels.new_empty(num_columns, batch, num_in), row_taps.new_empty(num_columns, num_in, num_out)
-        factors_grad, matrices_grad = torch.empty_like(factors), torch.empty_like(matrices)
-        products_grad = outputs_grad.new_empty(num_columns, batch, num_out)
-        values, grads = zip(row_pixels, row_taps, strict=True), zip(row_outputs_grad, row_pixels_grad, row_taps_grad, strict=True)
-        for (its_pixels, its_taps), (its_outputs_grad, its_pixels_grad, its_taps_grad) in zip(values, grads, strict=True):
-            # Made again, which takes no longer than to read them back from memory.
-            torch.mm(columns.pixels, its_pixels, out=factors.flatten(1))
-            torch.mm(columns.taps, its_taps, out=matrices.flatten(1))
-            torch.mm(columns.outputs.t(), its_outputs_grad, out=products_grad.flatten(1))
-            torch.bmm(products_grad, matrices.mT, out=factors_grad)
-            torch.bmm(factors.mT, products_grad, out=matrices_grad)
-            torch.mm(columns.pixels.t(), factors_grad.flatten(1), out=its_pixels_grad)
-            torch.mm(columns.taps.t(), matrices_grad.flatten(1), out=its_taps_grad)
-        pixels_grad = torch.mm(rows.pixels.t(), row_pixels_grad.flatten(1)).view(size, size, batch, num_in)
-        taps_grad = torch.mm(rows.taps.t(), row_taps_grad.flatten(1)).view(-1, num_in, num_out)
-        return pixels_grad, taps_grad, None
-
-
-class MultiplyRuns(torch.autograd.Function):
-    """The convolution, [batch, outputs x out], of pixels [batch, pixels x in] by taps [active, in, out], one product a run.
-
-    Autograd would cut the taps of every run out and fill a gradient of all taps with zeros for each; here all runs add to one.
-    """
-
-    @staticmethod
-    def forward(ctx, pixels: Tensor, taps: Tensor, runs: tuple[Run, ...], num_outputs: int) -> Tensor:
-        ctx.save_for_backward(pixels, taps)
-        ctx.runs = runs
-        outputs = pixels.new_zeros(len(pixels), num_outputs * taps.shape[2])
-        for met, matrix, output in _views(runs, pixels, taps, outputs):
-            output.addmm_(met, matrix)
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        pixels, taps = ctx.saved_tensors
-        pixels_grad, taps_grad = torch.zeros_like(pixels), torch.zeros_like(taps)
-        values, grads = _views(ctx.runs, pixels, taps, outputs_grad), _views(ctx.runs, pixels_grad, taps_grad, outputs_grad)
-        for (met, matrix, output_grad), (met_grad, matrix_grad, _) in zip(values, grads, strict=True):
-            met_grad.addmm_(output_grad, matrix.t())
-            matrix_grad.addmm_(met.t(), output_grad)
-        return pixels_grad, taps_grad, None, None
-
-
-def _views(runs: tuple[Run, ...], pixels: Tensor, taps: Tensor, outputs: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield for every run, in place, its pixels [batch, length x in], taps [length x in, out] and output [batch, out]."""
-    _, num_in, num_out = taps.shape
-    matrices = taps.view(-1, num_out)
-    for run in runs:
-        yield (
-            pixels[:, run.pixel * num_in : (run.pixel + run.length) * num_in],
-            matrices[run.tap * num_in : (run.tap + run.length) * num_in],
-            outputs[:, run.output * num_out : (run.output + 1) * num_out],
-        )
+        (factors, matrices), shared = ctx.saved_tensors, ctx.shared
+        num_products, batch, num_in = factors.shape
+        products_grad = sum_up_transposed(shared.outputs, outputs_grad.contiguous().flatten(0, 1).flatten(1)).view(num_products, batch, -1)
+        with fast_products():
+            factors_grad = torch.bmm(products_grad, matrices.mT)
+            matrices_grad = torch.bmm(factors.mT, products_grad)
+        pixels_grad = sum_up_transposed(shared.pixels, factors_grad.view(num_products, -1))
+        taps_grad = sum_up_transposed(shared.taps, matrices_grad.view(num_products, -1))
+        return pixels_grad.view(ctx.size, ctx.size, batch, num_in), taps_grad.view(-1, *matrices.shape[1:]), None
 
 
 def lower_small_maps(model: nn.Module, image_size: int = 28) -> nn.Module:
@@ -352,13 +315,14 @@ def _maps_to_lower(model: nn.Module, image_size: int) -> dict[str, int]:
     """Pass a blank image through; return the size of the map that enters each convolution to lower, by the convolution's name."""
     sizes: dict[str, int] = {}
 
-    def note(name: str, inputs: tuple[Tensor], output: Tensor) -> None:
+    def note(name: str, inputs: tuple[Tensor]) -> None:
         conv, map_size = model.get_submodule(name), inputs[0].shape[2]
-        if output.shape[2] <= LARGEST_LOWERED_OUTPUT or shares_products(conv.kernel_size[0], conv.stride[0], map_size):
+        kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
+        if shares_products(kernel, stride, map_size) or is_one_product(map_size, kernel, stride, padding):
             sizes[name] = map_size
 
     hooks = [
-        module.register_forward_hook(lambda _, inputs, output, name=name: note(name, inputs, output))
+        module.register_forward_hook(lambda _, inputs, __, name=name: note(name, inputs))
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d) and _is_lowerable(module)
     ]

@@ -5,6 +5,7 @@ too. So whole models are compared in float64, where that is too rare to see, and
 """
 
 import copy
+import math
 
 import pytest
 import torch
@@ -16,10 +17,9 @@ from digit_search.training.small_maps import (
     MultiplyShared,
     SmallMapConv2d,
     changing_tensors,
+    is_one_product,
     lower_small_maps,
     optimizer_parameters,
-    overlaps,
-    runs_of,
     shared_products,
 )
 
@@ -35,7 +35,6 @@ LOWERED_LAYERS = [  # map size, kernel, stride; in ResNet18 at 28x28
     (2, 1, 2),
     (1, 3, 1),
 ]
-ONE_OUTPUT_OF_SEVERAL_RUNS = (3, 3, 3)
 
 
 def stock_model(seed: int = 0, stem: str = "imagenet") -> nn.Module:
@@ -143,7 +142,7 @@ def test_outputs_in_float32_are_the_stock_models_within_2e_5_with_relu(training)
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("batch", [1, 257])
-@pytest.mark.parametrize(("map_size", "kernel", "stride"), [*LOWERED_LAYERS, ONE_OUTPUT_OF_SEVERAL_RUNS])
+@pytest.mark.parametrize(("map_size", "kernel", "stride"), LOWERED_LAYERS)
 def test_a_layer_in_float32_is_the_librarys_within_2e_5(map_size, kernel, stride, batch, layout):
     torch.manual_seed(0)
     conv = nn.Conv2d(128, 64, kernel, stride=stride, padding=kernel // 2, bias=False)
@@ -161,22 +160,35 @@ def test_a_layer_in_float32_is_the_librarys_within_2e_5(map_size, kernel, stride
     assert relative_error(weight_grad, conv.weight.grad) < 2e-5
 
 
-@pytest.mark.parametrize(("map_size", "stride", "pairs"), [(1, 1, 1), (2, 2, 4), (4, 2, 25), (7, 2, 100)])
-def test_only_the_pairs_of_tap_and_pixel_that_meet_are_multiplied(map_size, stride, pairs):
-    axis = overlaps(map_size, kernel=3, stride=stride, padding=1)
-    assert sum(run.length for run in runs_of(axis, map_size, range(3))) == pairs
+@pytest.mark.parametrize(
+    ("map_size", "kernel", "stride", "is_one"),
+    [
+        (1, 3, 1, True),
+        (2, 3, 2, True),
+        (7, 1, 2, True),
+        (2, 3, 1, False),
+        (3, 3, 3, False),  # one output, which leaves out pixels of the map
+        (14, 1, 2, False),  # as fast in the library
+    ],
+)
+def test_one_product_does_it_where_all_pixels_meet_a_tap_or_there_is_one_tap(map_size, kernel, stride, is_one):
+    assert is_one_product(map_size, kernel, stride, padding=kernel // 2) is is_one
 
 
-@pytest.mark.parametrize(("map_size", "pairs", "products"), [(2, 16, 9), (4, 100, 36), (7, 361, 99)])
-def test_shared_products_are_fewer_than_the_pairs_that_meet_and_give_the_librarys_convolution_to_15_digits(map_size, pairs, products):
+@pytest.mark.parametrize(
+    ("map_size", "stride", "pairs", "products"), [(2, 1, 16, 9), (4, 1, 100, 36), (7, 1, 361, 99), (4, 2, 25, 25), (7, 2, 100, 64)]
+)
+def test_shared_products_are_no_more_than_the_pairs_that_meet_and_give_the_librarys_convolution_to_15_digits(
+    map_size, stride, pairs, products
+):
     torch.manual_seed(0)
-    axis = overlaps(map_size, kernel=3, stride=1, padding=1)
-    assert sum(run.length for run in runs_of(axis, map_size, range(3))) == pairs
-    shared = shared_products(map_size, torch.float64)
-    assert len(shared.rows.taps) * len(shared.columns.taps) == products
+    ones = torch.ones(1, 1, map_size, map_size)
+    assert F.conv2d(ones, torch.ones(1, 1, 3, 3), stride=stride, padding=1).sum() == pairs
+    shared = shared_products(map_size, stride, torch.float64)
+    assert math.prod(len(matrix) for matrix in shared.taps) == products
     maps, weight = torch.randn(3, 5, map_size, map_size, dtype=torch.float64), torch.randn(4, 5, 3, 3, dtype=torch.float64)
     found = MultiplyShared.apply(maps.permute(2, 3, 0, 1).contiguous(), weight.permute(2, 3, 1, 0).reshape(9, 5, 4).contiguous(), shared)
-    assert relative_error(found.permute(2, 3, 0, 1), F.conv2d(maps, weight, padding=1)) < 1e-13
+    assert relative_error(found.permute(2, 3, 0, 1), F.conv2d(maps, weight, stride=stride, padding=1)) < 1e-13
 
 
 def test_idle_taps_have_a_gradient_of_zero_in_the_stock_model_and_none_in_ours():
