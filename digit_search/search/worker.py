@@ -1,9 +1,7 @@
 """What runs in a Ray worker: one trial, from its configuration to its last report."""
 
 import contextlib
-import ctypes
 import gc
-import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -24,6 +22,7 @@ from digit_search.search.trainable import TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
 from digit_search.training.device import DevicePlan, choose_device_type, describe_device, is_out_of_gpu_memory, plan_device, visible_gpus
 from digit_search.training.loop import Trainer, TrainingSetup, checkpoint_state, fit, make_setup, restore
+from digit_search.training.memory import release_freed_memory
 
 
 def assigned_device_type(uses_mps: bool) -> str:
@@ -91,10 +90,7 @@ def _free_last_trial() -> None:
     """
     gc.collect()
     torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "malloc_trim"):
-            libc.malloc_trim(0)
+    release_freed_memory()
 
 
 def _training_setup(table: pa.Table, setup: TrialSetup, plan: DevicePlan) -> TrainingSetup:

@@ -19,6 +19,7 @@ from digit_search.records import EpochMetrics, TrialParams
 from digit_search.training.averaging import WeightAverage
 from digit_search.training.batches import DeviceDigits, as_tensor, evaluation_batches, num_batches, place_digits, training_batches
 from digit_search.training.device import DevicePlan, is_out_of_gpu_memory
+from digit_search.training.memory import keep_freed_memory
 from digit_search.training.model import build_resnet18
 from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters
 
@@ -49,6 +50,8 @@ def make_setup(
     compile: bool = False,
 ) -> TrainingSetup:
     """Place the digits of an Arrow table on the plan's device; on the CPU they stay in the table's memory, shared or not."""
+    if plan.device.type == "cpu":
+        keep_freed_memory()
     return TrainingSetup(
         digits=place_digits(pixel_view(table), label_view(table), plan),
         training_rows=as_tensor(split.train),

@@ -1,17 +1,22 @@
 """How fast a training step and an evaluation are on one CPU thread, beside stock torchvision's: python tests/benchmarks/training_step.py
 
-Stock is torchvision's model and torch.optim.Adam as tutorials write them. Times are this process's CPU seconds, so that neighbours on the
-machine matter less; stock and ours take turns, and ratios are medians over the rounds.
+Stock is torchvision's model and torch.optim.Adam as tutorials write them. Each is a process of its own, so that ours may tell the C library
+what to do with memory (memory.py) and stock has it as it comes. Times are CPU seconds, so that neighbours on the machine matter less; stock
+and ours take turns, and ratios are medians over the rounds.
 """
 
 import argparse
+import contextlib
 import copy
 import math
+import multiprocessing
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -24,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python lo
 
 from digit_search.config import RunSettings
 from digit_search.training.averaging import WeightAverage
-from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters, overlaps
+from digit_search.training.memory import keep_freed_memory
+from digit_search.training.products import prefers_onednn
+from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters
 
 IMAGE_SIZE = 28
 IMAGES_PER_ROUND = 1024
@@ -38,15 +45,17 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"{processor()}; torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), torchvision {torchvision.__version__}")
-    print(f"one thread, float32, {args.repeats} rounds\n")
-    stock = stock_model()
-    ours = lower_small_maps(copy.deepcopy(stock))
+    print(f"one thread, float32, {args.repeats} rounds; ours multiplies by {'oneDNN' if prefers_onednn() else 'torch.mm itself'}\n")
     if args.profile:
-        print_layers(stock, ours, args.profile, args.repeats)
+        keep_freed_memory()
+        stock = stock_model()
+        print_layers(stock, lower_small_maps(copy.deepcopy(stock)), args.profile, args.repeats)
         return
-    compare_training(stock, ours, args.batches, args.repeats)
-    compare_evaluation(stock, ours, args.evaluation_batches, args.repeats)
-    print_averaging(ours, args.batches, args.repeats)
+    with contestant(is_ours=False) as stock_speed, contestant(is_ours=True) as our_speed:
+        compare_training(stock_speed, our_speed, args.batches, args.repeats)
+        compare_evaluation(stock_speed, our_speed, args.evaluation_batches, args.repeats)
+    keep_freed_memory()
+    print_averaging(lower_small_maps(stock_model()), args.batches, args.repeats)
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,26 +81,66 @@ def stock_model() -> nn.Module:
     return model
 
 
-def compare_training(stock: nn.Module, ours: nn.Module, batches: list[int], repeats: int) -> None:
-    flop = 3 * useful_flop(stock) - conv_flop(stock.conv1, IMAGE_SIZE)  # the images need no gradient
+@contextlib.contextmanager
+def contestant(is_ours: bool) -> Iterator[Callable[[Callable, int], float]]:
+    """Start a process with a model; yield a function that has one round of training or evaluation measured there, in images a second."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=compete, args=(there, is_ours))
+    process.start()
+
+    def ask(make_work: Callable, batch: int) -> float:
+        here.send((make_work, batch))
+        return here.recv()
+
+    try:
+        yield ask
+    finally:
+        here.send(None)
+        process.join()
+
+
+def compete(asked: Connection, is_ours: bool) -> None:
+    """The process of a contestant: answer with the speeds that are asked for."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = stock_model()
+    if is_ours:
+        keep_freed_memory()
+        lower_small_maps(model)
+        adam = torch.optim.Adam(optimizer_parameters(model, weight_decay=0.0), fused=True)
+    else:
+        adam = torch.optim.Adam(model.parameters())
+    works: dict[tuple[Callable, int], Callable[[], object]] = {}
+    while (question := asked.recv()) is not None:
+        make_work, batch = question
+        if question not in works:
+            works[question] = make_work(model, adam, batch)
+        model.train(make_work is training_step)
+        asked.send(images_per_second(works[question], batch))
+
+
+Speed = Callable[[Callable, int], float]
+
+
+def compare_training(stock: Speed, ours: Speed, batches: list[int], repeats: int) -> None:
+    model = stock_model()
+    flop = 3 * useful_flop(model) - conv_flop(model.conv1, IMAGE_SIZE)  # the images need no gradient
     print(f"training step (forward, backward, Adam); {flop / 1e6:.0f} useful MFLOP an image")
     print("batch  stock img/s  ours img/s  ratio  useful GFLOP/s  torch.mm GFLOP/s")
     for batch in batches:
-        stock_step = training_step(stock, torch.optim.Adam(stock.parameters()), batch)
-        ours_step = training_step(ours, torch.optim.Adam(optimizer_parameters(ours, weight_decay=0.0), fused=True), batch)
-        speeds = take_turns([images_per_second(stock_step, batch), images_per_second(ours_step, batch), mm_flop_per_second], repeats)
-        stock_speed, ours_speed, mm_speed = map(statistics.median, speeds)
-        useful = ours_speed * flop / 1e9
-        print(f"{batch:5} {stock_speed:12.0f} {ours_speed:11.0f} {ratio(speeds):6.2f} {useful:15.0f} {mm_speed / 1e9:17.0f}", flush=True)
+        speeds = take_turns([partial(stock, training_step, batch), partial(ours, training_step, batch), mm_flop_per_second], repeats)
+        stock_speed, our_speed, mm_speed = map(statistics.median, speeds)
+        useful = our_speed * flop / 1e9
+        print(f"{batch:5} {stock_speed:12.0f} {our_speed:11.0f} {ratio(speeds):6.2f} {useful:15.0f} {mm_speed / 1e9:17.0f}", flush=True)
 
 
-def compare_evaluation(stock: nn.Module, ours: nn.Module, batches: list[int], repeats: int) -> None:
+def compare_evaluation(stock: Speed, ours: Speed, batches: list[int], repeats: int) -> None:
     print("\nevaluation (no_grad)\nbatch  stock img/s  ours img/s  ratio")
     for batch in batches:
-        passes = [images_per_second(evaluation(model, batch), batch) for model in (stock, ours)]
-        speeds = take_turns(passes, repeats)
-        stock_speed, ours_speed = map(statistics.median, speeds)
-        print(f"{batch:5} {stock_speed:12.0f} {ours_speed:11.0f} {ratio(speeds):6.2f}", flush=True)
+        speeds = take_turns([partial(stock, evaluation, batch), partial(ours, evaluation, batch)], repeats)
+        stock_speed, our_speed = map(statistics.median, speeds)
+        print(f"{batch:5} {stock_speed:12.0f} {our_speed:11.0f} {ratio(speeds):6.2f}", flush=True)
 
 
 def print_averaging(model: nn.Module, batches: list[int], repeats: int) -> None:
@@ -122,7 +171,6 @@ def cpu_seconds(work: Callable[[], object], times: int = 4) -> Callable[[], floa
 
 def training_step(model: nn.Module, adam: torch.optim.Adam, batch: int) -> Callable[[], None]:
     inputs, labels = torch.randn(batch, 1, IMAGE_SIZE, IMAGE_SIZE), torch.randint(0, 10, (batch,))
-    model.train()
 
     def step() -> None:
         adam.zero_grad()
@@ -132,23 +180,18 @@ def training_step(model: nn.Module, adam: torch.optim.Adam, batch: int) -> Calla
     return step
 
 
-def evaluation(model: nn.Module, batch: int) -> Callable[[], Tensor]:
+def evaluation(model: nn.Module, _: torch.optim.Adam, batch: int) -> Callable[[], Tensor]:
     inputs = torch.randn(batch, 1, IMAGE_SIZE, IMAGE_SIZE)
-    model.eval()
     return torch.no_grad()(lambda: model(inputs))
 
 
-def images_per_second(step: Callable[[], object], batch: int) -> Callable[[], float]:
-    """Return a function that measures a round of steps, together of about IMAGES_PER_ROUND images."""
+def images_per_second(step: Callable[[], object], batch: int) -> float:
+    """Measure a round of steps, together of about IMAGES_PER_ROUND images."""
     num_steps = max(1, IMAGES_PER_ROUND // batch)
-
-    def measure() -> float:
-        started_at = time.process_time()
-        for _ in range(num_steps):
-            step()
-        return num_steps * batch / (time.process_time() - started_at)
-
-    return measure
+    started_at = time.process_time()
+    for _ in range(num_steps):
+        step()
+    return num_steps * batch / (time.process_time() - started_at)
 
 
 def mm_flop_per_second() -> float:
@@ -181,8 +224,13 @@ def useful_flop(model: nn.Module) -> int:
 
 
 def conv_flop(conv: nn.Conv2d, map_size: int) -> int:
-    along_axis = sum(part.length for part in overlaps(map_size, conv.kernel_size[0], conv.stride[0], conv.padding[0]))
-    return 2 * conv.in_channels * conv.out_channels * along_axis**2
+    return 2 * conv.in_channels * conv.out_channels * meeting_pairs(map_size, conv.kernel_size[0], conv.stride[0], conv.padding[0])
+
+
+def meeting_pairs(map_size: int, kernel: int, stride: int, padding: int) -> int:
+    """Pairs of a tap and a pixel of the map that meet for some output, without the padding."""
+    ones = torch.ones(1, 1, map_size, map_size), torch.ones(1, 1, kernel, kernel)
+    return int(F.conv2d(*ones, stride=stride, padding=padding).sum())
 
 
 def print_layers(stock: nn.Module, ours: nn.Module, batch: int, repeats: int) -> None:
