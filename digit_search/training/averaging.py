@@ -4,7 +4,7 @@ Scores of the averaged weights tell early which configuration will end well, bec
 not dropped yet.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,7 +17,7 @@ MAX_STEPS_PER_UPDATE = 4
 class WeightAverage:
     """Averages of some tensors; the invariant is that `swapped_in` always puts the trained values back."""
 
-    def __init__(self, tensors: Sequence[Tensor], half_life_steps: float) -> None:
+    def __init__(self, tensors: Collection[Tensor], half_life_steps: float) -> None:
         """Start from the tensors' present values.
 
         Args:

@@ -16,6 +16,8 @@ class DevicePlan:
     pinned: bool
     """Copies to the device go through pinned memory and do not block."""
     fused_adam: bool
+    replays: bool = False
+    """Steps are recorded as CUDA graphs (replay.py)."""
 
     @property
     def scales_loss(self) -> bool:
@@ -56,6 +58,8 @@ def plan_device(device_type: str, precision: str = "auto") -> DevicePlan:
         channels_last=device_type != "mps",
         pinned=device_type == "cuda",
         fused_adam=device_type in ("cuda", "cpu"),
+        # The scale of float16's loss changes on the host.
+        replays=device_type == "cuda" and dtype is not torch.float16,
     )
 
 

@@ -21,6 +21,8 @@ from digit_search.training.batches import DeviceDigits, as_tensor, evaluation_ba
 from digit_search.training.device import DevicePlan, is_out_of_gpu_memory
 from digit_search.training.memory import keep_freed_memory
 from digit_search.training.model import build_resnet18
+from digit_search.training.portable import adam_state, average_state, from_average_state, load_adam_state
+from digit_search.training.replay import ReplayedStep
 from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters
 
 EVALUATION_BATCH_SIZE = 256
@@ -52,6 +54,9 @@ def make_setup(
     """Place the digits of an Arrow table on the plan's device; on the CPU they stay in the table's memory, shared or not."""
     if plan.device.type == "cpu":
         keep_freed_memory()
+    if compile:
+        # torch.compile lays the maps out itself; given channels-last ones it mistakes the strides of 1x1 maps (2.11).
+        plan = replace(plan, channels_last=False, replays=False)
     return TrainingSetup(
         digits=place_digits(pixel_view(table), label_view(table), plan),
         training_rows=as_tensor(split.train),
@@ -77,17 +82,21 @@ class Trainer:
         self.model = _prepare_model(setup.plan, params.stem, seed)
         self._forward = torch.compile(self.model) if setup.compile else self.model
         trained = optimizer_parameters(self.model, weight_decay=params.weight_decay)
-        self._optimizer = torch.optim.Adam(trained, lr=params.lr, weight_decay=params.weight_decay, fused=setup.plan.fused_adam)
+        plan = setup.plan
+        self._optimizer = torch.optim.Adam(
+            trained, lr=params.lr, weight_decay=params.weight_decay, fused=plan.fused_adam, capturable=plan.replays
+        )
         self._schedule = torch.optim.lr_scheduler.StepLR(self._optimizer, step_size=params.step_size, gamma=params.gamma)
         self._scaler = torch.amp.GradScaler(setup.plan.device.type, enabled=setup.plan.scales_loss)
         self._average = self._start_average()
+        self._replayed = ReplayedStep(self._whole_step) if plan.replays and params.accumulation_steps == 1 else None
 
     def _start_average(self) -> WeightAverage | None:
         half_life = self._setup.ema_half_life_epochs
         if half_life == 0:
             return None
         steps = math.ceil(num_batches(len(self._setup.training_rows), self._params.batch_size) / self._params.accumulation_steps)
-        return WeightAverage(changing_tensors(self.model), half_life * steps)
+        return WeightAverage(changing_tensors(self.model).values(), half_life * steps)
 
     @property
     def epoch(self) -> float:
@@ -135,15 +144,27 @@ class Trainer:
         images = 0
         batches = training_batches(setup.digits, setup.training_rows, params, seed=self._seed, epoch=epoch, first=first, last=last)
         for index, (inputs, labels) in enumerate(batches, start=first):
-            outputs, loss = self._backward(inputs, labels, num_averaged=_window(index, first, last, params.accumulation_steps))
-            if (index - first + 1) % params.accumulation_steps == 0 or index + 1 == last:
-                self._step()
-            loss_sum += loss.detach() * len(labels)
-            right += (outputs.detach().argmax(1) == labels).sum()
+            ends_window = (index - first + 1) % params.accumulation_steps == 0 or index + 1 == last
+            if self._replayed is not None and len(labels) == params.batch_size:
+                outputs, loss = self._replayed(inputs, labels, tuple(self._schedule.get_last_lr()))
+            else:
+                outputs, loss = self._backward(inputs, labels, num_averaged=_window(index, first, last, params.accumulation_steps))
+                if ends_window:
+                    self._update()
+            if ends_window and self._average is not None:
+                self._average.after_step()
+            loss_sum += loss * len(labels)
+            right += (outputs.argmax(1) == labels).sum()
             images += len(labels)
         return loss_sum.item() / max(images, 1), right.item() / max(images, 1), images
 
+    def _whole_step(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        results = self._backward(inputs, labels, num_averaged=1)
+        self._update()
+        return results
+
     def _backward(self, inputs: Tensor, labels: Tensor, num_averaged: int) -> tuple[Tensor, Tensor]:
+        """Add to the gradients; return outputs and loss, which hold nothing else in memory."""
         plan = self._setup.plan
         if plan.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -151,14 +172,12 @@ class Trainer:
             outputs = self._forward(inputs)
             loss = F.cross_entropy(outputs, labels, label_smoothing=self._params.label_smoothing)
         self._scaler.scale(loss / num_averaged).backward()
-        return outputs, loss
+        return outputs.detach(), loss.detach()
 
-    def _step(self) -> None:
+    def _update(self) -> None:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        if self._average is not None:
-            self._average.after_step()
 
     def _validate(self) -> tuple[float, float]:
         return evaluate(self.model, self._setup.digits, self._setup.validation_rows, self._setup.plan)
@@ -175,22 +194,22 @@ class Trainer:
         return {
             "reports": self._reports,
             "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "adam": adam_state(self.model, self._optimizer),
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "average": None if self._average is None else self._average.state_dict(),
+            "average": None if self._average is None else average_state(self.model, self._average.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._reports = int(state["reports"])
         self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_adam_state(self.model, self._optimizer, state["adam"])
         self._schedule.load_state_dict(state["schedule"])
         # A trial may go on on another kind of card, in another precision: one that scaled no loss has left no scale.
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
-            self._average.load_state_dict(state["average"])
+            self._average.load_state_dict(from_average_state(self.model, state["average"]))
 
 
 def _window(index: int, first: int, last: int, accumulation_steps: int) -> int:

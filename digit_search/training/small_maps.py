@@ -127,14 +127,19 @@ class SmallMapConv2d(nn.Module):
         return Multiply.apply(pixels.flatten(1), matrix).view(len(maps), -1, 1, 1)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        destination[prefix + "weight"] = self.weight if keep_vars else self._detached_weight()
+        destination[prefix + "weight"] = self.weight if keep_vars else self.lay_out(self.taps, self.idle_taps)
 
     @torch.no_grad()
-    def _detached_weight(self) -> Tensor:
-        """A copy of the weight whose memory lies tap by tap: transposing it takes six times as long, after every epoch."""
-        by_tap = self.taps.new_empty(self.kernel**2, *self.taps.shape[1:])
-        by_tap[self.active], by_tap[self.idle] = self.taps, self.idle_taps
+    def lay_out(self, taps: Tensor, idle_taps: Tensor) -> Tensor:
+        """As `assemble`, but with memory that lies tap by tap: transposing it takes six times as long, after every epoch."""
+        by_tap = taps.new_empty(self.kernel**2, *taps.shape[1:])
+        by_tap[self.active], by_tap[self.idle] = taps, idle_taps
         return by_tap.unflatten(0, (self.kernel, self.kernel)).permute(3, 2, 0, 1)
+
+    def take_apart(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `assemble`, by copies."""
+        by_tap = weight.detach().permute(2, 3, 1, 0).flatten(0, 1)
+        return by_tap[self.active], by_tap[self.idle]
 
     @torch.no_grad()
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs) -> None:
@@ -146,9 +151,9 @@ class SmallMapConv2d(nn.Module):
         elif weight.shape != shape:
             error_msgs.append(f"size mismatch for {prefix}weight: expected {shape}, found {tuple(weight.shape)}")
         else:
-            by_tap = weight.detach().permute(2, 3, 1, 0).flatten(0, 1)
-            self.taps.copy_(by_tap[self.active])
-            self.idle_taps.copy_(by_tap[self.idle])
+            taps, idle_taps = self.take_apart(weight)
+            self.taps.copy_(taps)
+            self.idle_taps.copy_(idle_taps)
 
 
 class Multiply(torch.autograd.Function):
@@ -348,8 +353,8 @@ def optimizer_parameters(model: nn.Module, *, weight_decay: float) -> list[Tenso
     return list(model.parameters())
 
 
-def changing_tensors(model: nn.Module) -> list[Tensor]:
-    """Return the floating-point tensors that training changes: parameters, save idle taps that do not decay, and batch-norm statistics."""
+def changing_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """By name, the floating-point tensors that training changes: parameters, less idle taps without decay, and batch norm's statistics."""
     idle = {id(module.idle_taps) for module in model.modules() if isinstance(module, SmallMapConv2d) and not module.decays_idle_taps}
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    return [tensor for tensor in tensors if tensor.is_floating_point() and id(tensor) not in idle]
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    return {name: tensor for name, tensor in tensors if tensor.is_floating_point() and id(tensor) not in idle}

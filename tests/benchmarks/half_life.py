@@ -54,7 +54,9 @@ def train(params: TrialParams, seed: int, digits: Digits, split: RowSplit, max_e
     plan = plan_device("cpu")
     trainer = Trainer(make_setup(digits.train, split, plan), params, seed)
     steps = num_batches(len(split.train), params.batch_size)
-    averages = {half_life: WeightAverage(changing_tensors(trainer.model), half_life * steps) for half_life in HALF_LIVES if half_life}
+    averages = {
+        half_life: WeightAverage(changing_tensors(trainer.model).values(), half_life * steps) for half_life in HALF_LIVES if half_life
+    }
 
     def after_step(*given: object) -> None:
         for average in averages.values():

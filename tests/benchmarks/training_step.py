@@ -150,7 +150,9 @@ def print_averaging(model: nn.Module, batches: list[int], repeats: int) -> None:
     print("batch  3,600 images  37,800 images")
     for batch in batches:
         step = training_step(model, torch.optim.Adam(optimizer_parameters(model, weight_decay=0.0), fused=True), batch)
-        averages = [WeightAverage(changing_tensors(model), half_life_epochs * math.ceil(images / batch)) for images in (3_600, 37_800)]
+        averages = [
+            WeightAverage(changing_tensors(model).values(), half_life_epochs * math.ceil(images / batch)) for images in (3_600, 37_800)
+        ]
         measures = [cpu_seconds(step), *(cpu_seconds(average.after_step, STEPS_PER_ROUND) for average in averages)]
         step_seconds, *shares = take_turns(measures, repeats)
         medians = [statistics.median(cost / whole for whole, cost in zip(step_seconds, share, strict=True)) for share in shares]

@@ -1,0 +1,76 @@
+"""A checkpoint holds torchvision's layout, so that a training goes on where the model's convolutions keep their weights otherwise."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from digit_search.data.reader import read_train
+from digit_search.data.source import SAMPLE_FOLDER
+from digit_search.data.split import split_rows
+from digit_search.data.table import label_view
+from digit_search.records import TrialParams
+from digit_search.training import loop
+from digit_search.training.device import plan_device
+from digit_search.training.loop import Trainer, make_setup
+from digit_search.training.model import build_resnet18
+
+PARAMS = TrialParams(lr=1e-4, batch_size=48, step_size=1, gamma=0.5)
+
+
+@pytest.fixture(scope="module")
+def setup():
+    torch.set_num_threads(1)
+    table = read_train(SAMPLE_FOLDER / "train.csv.gz").slice(0, 220)
+    return make_setup(table, split_rows(label_view(table), validation_fraction=0.1, seed=0), plan_device("cpu"), ema_half_life_epochs=0.25)
+
+
+def trainer(setup, params, *, is_lowered):
+    """A trainer of the model as it is on the CPU, or as it is on all other devices."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not is_lowered:
+            patch.setattr(loop, "lower_small_maps", lambda model: model)
+        return Trainer(setup, params, seed=0)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("lowered", [(True, False), (False, True), (True, True)])
+def test_a_training_goes_on_with_the_weights_in_another_layout(setup, lowered, weight_decay):
+    params = replace(PARAMS, weight_decay=weight_decay)
+    before, after = (trainer(setup, params, is_lowered=is_lowered) for is_lowered in lowered)
+    before.advance()
+    saved = copy.deepcopy(before.state_dict())
+    after.load_state_dict(saved)
+    assert_equal(after.state_dict(), saved)
+    expected, found = before.advance(), after.advance()
+    assert (found.epoch, found.lr) == (expected.epoch, expected.lr)
+    assert after.state_dict()["adam"]["steps"] == before.state_dict()["adam"]["steps"] == 10
+    # In the same layout it goes on exactly; in another, but for rounding, which moves Adam's steps by a part of what they are.
+    ours, theirs = after.model.state_dict(), before.model.state_dict()
+    off = sum((ours[name] - theirs[name]).abs().sum() for name, _ in build_resnet18(0).named_parameters())
+    moved = sum((theirs[name] - saved["model"][name]).abs().sum() for name, _ in build_resnet18(0).named_parameters())
+    assert off <= (0.0 if lowered == (True, True) else 0.2 * moved)
+
+
+def assert_equal(found, expected, where="state"):
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for name, value in expected.items():
+            assert_equal(found[name], value, f"{where}, {name}")
+    else:
+        assert found == expected, where
+
+
+def test_the_tensors_have_the_names_and_shapes_of_torchvisions_model(setup):
+    training = trainer(setup, PARAMS, is_lowered=True)
+    training.advance()
+    state = training.state_dict()
+    stock = build_resnet18(0)
+    expected = {name: parameter.shape for name, parameter in stock.named_parameters()}
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert {name: value.shape for name, value in state["adam"][key].items()} == expected
+    floating = {name: value.shape for name, value in stock.state_dict().items() if value.is_floating_point()}
+    assert {name: value.shape for name, value in state["average"]["averages"].items()} == floating
