@@ -33,6 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         self._options: dict[str, argparse.Action] = {}
+        self._has_commands = False
         super().__init__(allow_abbrev=False, **options)
 
     def add_argument(self, *names: str, **options: Any) -> argparse.Action:
@@ -40,17 +41,23 @@ class Parser(argparse.ArgumentParser):
         self._options |= {name: action for name in names if name.startswith("--")}
         return action
 
+    def add_subparsers(self, **options: Any) -> Any:
+        self._has_commands = True
+        return super().add_subparsers(**options)
+
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
         args = sys.argv[1:] if args is None else args
         self._check_names(iter(args))
         return super().parse_known_args(args, namespace)
 
     def _check_names(self, arguments: Iterator[str]) -> None:
-        """Look at the leading options. From the first other word on it is a command's business, which has a parser of its own."""
+        """Look at all options; where there are commands, up to the first other word, because a command has a parser of its own."""
         for argument in arguments:
             name, has_value, _ = argument.partition("=")
-            if name == "--" or not name.startswith("--"):
+            if name == "--" or (not name.startswith("--") and self._has_commands):
                 return
+            if not name.startswith("--"):
+                continue
             if name not in self._options:
                 close = difflib.get_close_matches(name, self._options, n=1, cutoff=0.75)
                 self.error(f"unknown option {name}{f': is {close[0]} meant?' if close else ''}; --help lists all")

@@ -1,3 +1,3 @@
 """A distributed hyperparameter search for handwritten digits: Ray Tune, Optuna and ASHA around an adapted ResNet18."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -66,13 +66,15 @@ class Interrupts:
 
         `farewell` is told where the process ends at once.
         """
+        heard_at = [self._pending_since] if self.pending else []
         receiver, sender = socket.socketpair()
         sender.setblocking(False)
-        before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        listening = threading.Thread(target=_listen, args=(receiver, farewell), daemon=True)
+        listening = threading.Thread(target=_listen, args=(receiver, farewell, heard_at), daemon=True)
         listening.start()
-        self._listening = True
+        before = -1
         try:
+            before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+            self._listening = True
             yield
         finally:
             self._listening = False
@@ -100,9 +102,11 @@ def ending(heard_at: Sequence[float]) -> tuple[float, str]:
     return (min(again[0], first + END_SECONDS), AT_ONCE) if again else (first + END_SECONDS, f"{AT_ONCE}: it did not end in order")
 
 
-def _listen(receiver: socket.socket, farewell: str) -> None:
-    """End the process some time after the first signal, and at once after the second; return where the sender is closed before."""
-    heard_at: list[float] = []
+def _listen(receiver: socket.socket, farewell: str, heard_at: list[float]) -> None:
+    """End the process some time after the first signal, and at once after the second; return where the sender is closed before.
+
+    `heard_at` has the signals from before.
+    """
     receiver.settimeout(None)
     while True:
         try:
@@ -115,9 +119,10 @@ def _listen(receiver: socket.socket, farewell: str) -> None:
             heard_at.append(time.monotonic())
         if heard_at:
             end_at, text = ending(heard_at)
-            if end_at <= time.monotonic():
+            seconds_left = end_at - time.monotonic()
+            if seconds_left <= 0:
                 _end_at_once(text, farewell)
-            receiver.settimeout(end_at - time.monotonic())
+            receiver.settimeout(seconds_left)
 
 
 def _tell(text: str) -> None:

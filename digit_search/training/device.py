@@ -58,7 +58,7 @@ def plan_device(device_type: str, precision: str = "auto") -> DevicePlan:
         channels_last=device_type != "mps",
         pinned=device_type == "cuda",
         fused_adam=device_type in ("cuda", "cpu"),
-        # The scale of float16's loss changes on the host.
+        # float16, for older cards, takes its steps one by one: nobody has tried to record its loss scaling here.
         replays=device_type == "cuda" and dtype is not torch.float16,
     )
 

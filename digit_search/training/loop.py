@@ -55,7 +55,7 @@ def make_setup(
     if plan.device.type == "cpu":
         keep_freed_memory()
     if compile:
-        # torch.compile lays the maps out itself; given channels-last ones it mistakes the strides of 1x1 maps (2.11).
+        # torch.compile lays the maps out itself; given channels-last ones it mistakes the strides of 1x1 maps (seen in 2.11).
         plan = replace(plan, channels_last=False, replays=False)
     return TrainingSetup(
         digits=place_digits(pixel_view(table), label_view(table), plan),
@@ -82,14 +82,17 @@ class Trainer:
         self.model = _prepare_model(setup.plan, params.stem, seed)
         self._forward = torch.compile(self.model) if setup.compile else self.model
         trained = optimizer_parameters(self.model, weight_decay=params.weight_decay)
-        plan = setup.plan
+        self._replayed = ReplayedStep() if setup.plan.replays and params.accumulation_steps == 1 else None
         self._optimizer = torch.optim.Adam(
-            trained, lr=params.lr, weight_decay=params.weight_decay, fused=plan.fused_adam, capturable=plan.replays
+            trained,
+            lr=params.lr,
+            weight_decay=params.weight_decay,
+            fused=setup.plan.fused_adam,
+            capturable=self._replayed is not None,
         )
         self._schedule = torch.optim.lr_scheduler.StepLR(self._optimizer, step_size=params.step_size, gamma=params.gamma)
         self._scaler = torch.amp.GradScaler(setup.plan.device.type, enabled=setup.plan.scales_loss)
         self._average = self._start_average()
-        self._replayed = ReplayedStep(self._whole_step) if plan.replays and params.accumulation_steps == 1 else None
 
     def _start_average(self) -> WeightAverage | None:
         half_life = self._setup.ema_half_life_epochs
@@ -146,7 +149,7 @@ class Trainer:
         for index, (inputs, labels) in enumerate(batches, start=first):
             ends_window = (index - first + 1) % params.accumulation_steps == 0 or index + 1 == last
             if self._replayed is not None and len(labels) == params.batch_size:
-                outputs, loss = self._replayed(inputs, labels, tuple(self._schedule.get_last_lr()))
+                outputs, loss = self._replayed(self._whole_step, inputs, labels, self._schedule.get_last_lr()[0])
             else:
                 outputs, loss = self._backward(inputs, labels, num_averaged=_window(index, first, last, params.accumulation_steps))
                 if ends_window:
@@ -204,6 +207,8 @@ class Trainer:
         self._reports = int(state["reports"])
         self.model.load_state_dict(state["model"])
         load_adam_state(self.model, self._optimizer, state["adam"])
+        # A recorded step would go on with the moments from before.
+        self._replayed = None if self._replayed is None else ReplayedStep()
         self._schedule.load_state_dict(state["schedule"])
         # A trial may go on on another kind of card, in another precision: one that scaled no loss has left no scale.
         if state["scaler"]:

@@ -12,7 +12,7 @@ THREADS_BYTES = 64 << 20
 
 
 def keep_freed_memory() -> None:
-    """Have freed memory kept for what is allocated next.
+    """Have freed memory kept for what this process allocates next, in pieces of up to 32 MiB.
 
     By itself glibc gives the megabytes that a step frees back to the kernel and asks for them again in the next one. The kernel fills each
     page with zeros first, which takes a sixth to a third of the step.

@@ -14,17 +14,21 @@ from digit_search.records import TrialParams
 from digit_search.training.batches import place_digits
 from digit_search.training.device import DevicePlan
 from digit_search.training.loop import Trainer, TrainingSetup
+from digit_search.training.replay import WARM_UP_STEPS
 
-NUM_ROWS = 8
+BATCH_SIZE = 4
+NUM_BATCHES = WARM_UP_STEPS + 2
+"""So many that steps are recorded where they are to be."""
 
 
 def rehearse(plan: DevicePlan) -> None:
-    """Train for a step with all that a trial may do, rotation and shift, Adam, averaged weights, and validate; raise what torch raises."""
-    pixels = np.arange(NUM_ROWS * 784, dtype=np.int64).reshape(NUM_ROWS, 784).astype(np.uint8)
-    digits = place_digits(pixels, np.arange(NUM_ROWS, dtype=np.uint8), plan)
-    rows = torch.arange(NUM_ROWS)
-    setup = TrainingSetup(digits, rows[: NUM_ROWS // 2], rows[NUM_ROWS // 2 :], plan, ema_half_life_epochs=1.0)
-    trainer = Trainer(setup, TrialParams(shift_pixels=1.0, batch_size=NUM_ROWS // 2), seed=0)
+    """Train for a few steps with all that a trial may do, and validate; raise what torch raises."""
+    num_training, num_rows = BATCH_SIZE * NUM_BATCHES, BATCH_SIZE * (NUM_BATCHES + 1)
+    pixels = np.arange(num_rows * 784, dtype=np.int64).reshape(num_rows, 784).astype(np.uint8)
+    digits = place_digits(pixels, (np.arange(num_rows) % 10).astype(np.uint8), plan)
+    rows = torch.arange(num_rows)
+    setup = TrainingSetup(digits, rows[:num_training], rows[num_training:], plan, ema_half_life_epochs=1.0)
+    trainer = Trainer(setup, TrialParams(shift_pixels=1.0, batch_size=BATCH_SIZE), seed=0)
     trainer.advance()
     trainer.load_state_dict(trainer.state_dict())
 

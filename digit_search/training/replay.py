@@ -3,7 +3,7 @@
 A step's kernels on 28x28 digits take a fast card one or two milliseconds, and the host five or more to start one by one.
 """
 
-from collections import Counter
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From inputs and labels to outputs and loss, both detached. All that it does is done on the device."""
 WARM_UP_STEPS = 3
-"""Steps of a size that run one by one first: libraries choose their kernels and optimizers make their state in those."""
+"""Steps that run one by one first: libraries choose their kernels and optimizers make their state in those."""
 
 
 class Recorded(Protocol):
@@ -41,30 +41,30 @@ class RecordedOnCuda:
 
 
 class ReplayedStep:
-    """Does a step as recorded, for every size of a batch and for the numbers that a recording has in it, such as the learning rate."""
+    """Does a step as recorded, for batches of one size. The learning rate is a part of what is recorded."""
 
-    def __init__(self, step: Step, record: Callable[[Step, Tensor, Tensor], Recorded] = RecordedOnCuda) -> None:
-        self._step = step
+    def __init__(self, record: Callable[[Step, Tensor, Tensor], Recorded] = RecordedOnCuda) -> None:
         self._record = record
-        self._done: Counter[int] = Counter()
-        self._recorded: dict[int, Recorded] = {}
-        self._numbers: tuple[float, ...] = ()
+        self._warm_up_left = WARM_UP_STEPS
+        self._recorded: Recorded | None = None
+        self._lr = 0.0
 
-    def __call__(self, inputs: Tensor, labels: Tensor, numbers: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: Step, inputs: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
         """Do the step; its results hold until the next call.
 
         Args:
+            step: always the same.
             inputs: a batch.
             labels: of the batch.
-            numbers: those that the step reads on the host; others than before make it be recorded anew.
+            lr: the learning rate that the step reads; another than before makes it be recorded anew.
         """
-        size = len(labels)
-        if self._done[size] < WARM_UP_STEPS:
-            self._done[size] += 1
-            return self._step(inputs, labels)
-        if numbers != self._numbers:
-            self._recorded.clear()
-            self._numbers = numbers
-        if size not in self._recorded:
-            self._recorded[size] = self._record(self._step, inputs, labels)
-        return self._recorded[size](inputs, labels)
+        if self._warm_up_left > 0:
+            self._warm_up_left -= 1
+            with warnings.catch_warnings():
+                # Adam (torch 2.14) mistakes these steps for all of them.
+                warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+                return step(inputs, labels)
+        if self._recorded is None or lr != self._lr:
+            self._recorded, self._lr = None, lr
+            self._recorded = self._record(step, inputs, labels)
+        return self._recorded(inputs, labels)

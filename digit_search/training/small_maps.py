@@ -17,7 +17,8 @@ pixels x0, x1 and the taps w0, w1, w2 give
 so three products do the work of four, and along both axes nine the work of sixteen. For more pixels Winograd's minimal filtering finds
 the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and eleven on a 7x7 map (99 the work of 361). With stride 2 every
 other pixel only ever meets w1, and the pixels between only w0 and w2: together eight products an axis from 7x7 to 4x4 (64 do the work of
-100), five from 4x4 to 2x2. Against float64 the rounding error is 1e-6 (2x2 and 4x4) to 3e-6 (7x7) of the result, the library's 5e-7.
+100), and five from 4x4 to 2x2 (as many as there are pairs, but all in one batch). Against float64 the rounding error is 1e-6 (2x2 and 4x4)
+to 3e-6 (7x7) of the result, the library's 5e-7.
 
 Taps that never meet the map have a gradient of exactly zero, and Adam without weight decay leaves them as they are. They are a parameter
 of their own that gets no gradient, so that the optimizer passes over it: 7 of the model's 11.2 million weights need no update.
@@ -121,10 +122,12 @@ class SmallMapConv2d(nn.Module):
 
     def _multiply_once(self, maps: Tensor) -> Tensor:
         pixels, matrix = maps.permute(0, 2, 3, 1), self.taps.flatten(0, 1)
-        if self.kernel == 1:
-            return Multiply.apply(pixels[:, :: self.stride, :: self.stride], matrix).permute(0, 3, 1, 2)
-        # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
-        return Multiply.apply(pixels.flatten(1), matrix).view(len(maps), -1, 1, 1)
+        met = pixels[:, :: self.stride, :: self.stride] if self.kernel == 1 else pixels.flatten(1)
+        outputs = Multiply.apply(met, matrix)
+        if outputs.numel() == len(maps) * matrix.shape[1]:
+            # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
+            return outputs.view(len(maps), -1, 1, 1)
+        return outputs.permute(0, 3, 1, 2)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight if keep_vars else self.lay_out(self.taps, self.idle_taps)

@@ -1,8 +1,8 @@
 """How fast a training step and an evaluation are on one CPU thread, beside stock torchvision's: python tests/benchmarks/training_step.py
 
 Stock is torchvision's model and torch.optim.Adam as tutorials write them. Each is a process of its own, so that ours may tell the C library
-what to do with memory (memory.py) and stock has it as it comes. Times are CPU seconds, so that neighbours on the machine matter less; stock
-and ours take turns, and ratios are medians over the rounds.
+what to do with memory (memory.py) and stock has it as it comes; --profile has both in one process, told the same. Times are CPU seconds, so
+that neighbours on the machine matter less; stock and ours take turns, and ratios are medians over the rounds.
 """
 
 import argparse
@@ -88,6 +88,7 @@ def contestant(is_ours: bool) -> Iterator[Callable[[Callable, int], float]]:
     here, there = context.Pipe()
     process = context.Process(target=compete, args=(there, is_ours))
     process.start()
+    there.close()
 
     def ask(make_work: Callable, batch: int) -> float:
         here.send((make_work, batch))

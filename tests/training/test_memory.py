@@ -1,5 +1,6 @@
 """What a training frees stays for what it allocates next."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ worker.join()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's memory")
 def test_the_kernel_is_asked_for_little_memory_after_the_first_epoch():
     code = EPOCHS_THAT_COUNT_PAGES.format(root=str(Path(__file__).parents[2]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

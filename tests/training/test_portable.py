@@ -42,7 +42,9 @@ def test_a_training_goes_on_with_the_weights_in_another_layout(setup, lowered, w
     before.advance()
     saved = copy.deepcopy(before.state_dict())
     after.load_state_dict(saved)
-    assert_equal(after.state_dict(), saved)
+    back = trainer(setup, params, is_lowered=lowered[0])
+    back.load_state_dict(copy.deepcopy(after.state_dict()))
+    assert_equal(back.state_dict(), saved)
     expected, found = before.advance(), after.advance()
     assert (found.epoch, found.lr) == (expected.epoch, expected.lr)
     assert after.state_dict()["adam"]["steps"] == before.state_dict()["adam"]["steps"] == 10
@@ -64,13 +66,30 @@ def assert_equal(found, expected, where="state"):
         assert found == expected, where
 
 
-def test_the_tensors_have_the_names_and_shapes_of_torchvisions_model(setup):
-    training = trainer(setup, PARAMS, is_lowered=True)
+@pytest.mark.parametrize(("is_lowered", "weight_decay"), [(False, 0.0), (True, 0.01), (True, 0.0)])
+def test_it_has_the_names_of_torchvisions_model_and_of_whole_weights_the_shapes(setup, is_lowered, weight_decay):
+    training = trainer(setup, replace(PARAMS, weight_decay=weight_decay), is_lowered=is_lowered)
     training.advance()
     state = training.state_dict()
     stock = build_resnet18(0)
-    expected = {name: parameter.shape for name, parameter in stock.named_parameters()}
-    for key in ("exp_avg", "exp_avg_sq"):
-        assert {name: value.shape for name, value in state["adam"][key].items()} == expected
+    parameters = {name: parameter.shape for name, parameter in stock.named_parameters()}
     floating = {name: value.shape for name, value in stock.state_dict().items() if value.is_floating_point()}
-    assert {name: value.shape for name, value in state["average"]["averages"].items()} == floating
+    for values, expected in ((state["adam"]["exp_avg"], parameters), (state["average"]["averages"], floating)):
+        assert values.keys() == expected.keys()
+        in_part = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
+        assert {name: value.shape for name, value in values.items() if name not in in_part}.items() <= expected.items()
+        # Without weight decay the taps that only ever meet padding stay as they are, and are not kept.
+        assert {name: len(value["taps"]) for name, value in in_part.items()} == (
+            {"layer4.0.conv1.weight": 4, "layer4.0.conv2.weight": 1, "layer4.1.conv1.weight": 1, "layer4.1.conv2.weight": 1}
+            if is_lowered and not weight_decay
+            else {}
+        )
+
+
+def test_another_models_moments_are_refused(setup):
+    training = trainer(setup, PARAMS, is_lowered=True)
+    training.advance()
+    state = training.state_dict()
+    state["adam"]["exp_avg"]["fc.bias"] = torch.zeros(1)
+    with pytest.raises(ValueError, match="moments of fc"):
+        trainer(setup, PARAMS, is_lowered=True).load_state_dict(state)

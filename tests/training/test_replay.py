@@ -36,36 +36,28 @@ def none_made():
     RecordedHere.made = 0
 
 
-def batch(size):
-    return torch.arange(float(size)), torch.arange(size)
-
-
-def test_a_size_is_recorded_after_it_has_warmed_up_and_never_again():
-    step = ReplayedStep(lambda inputs, labels: (inputs * 2, labels.sum()), RecordedHere)
+def test_a_step_is_recorded_after_the_first_ones_and_once():
+    replayed = ReplayedStep(RecordedHere)
     for count in range(WARM_UP_STEPS + 3):
-        outputs, loss = step(torch.full((4,), float(count)), torch.full((4,), count), (0.1,))
+        inputs, labels = torch.full((4,), float(count)), torch.full((4,), count)
+        outputs, loss = replayed(lambda inputs, labels: (inputs * 2, labels.sum()), inputs, labels, 0.1)
         assert outputs.tolist() == [2.0 * count] * 4
         assert loss == 4 * count
         assert RecordedHere.made == (count >= WARM_UP_STEPS)
-    step(*batch(5), (0.1,))
-    assert RecordedHere.made == 1
 
 
-def test_another_number_that_a_recording_has_in_it_makes_it_be_recorded_anew():
-    lr = [0.1]
-    step = ReplayedStep(lambda inputs, labels: (inputs * lr[0], labels), RecordedHere)
-    for _ in range(WARM_UP_STEPS + 1):
-        step(*batch(3), (0.1,))
-    lr[0] = 0.01
-    assert step(*batch(3), (0.01,))[0].tolist() == pytest.approx([0, 0.01, 0.02])
-    assert RecordedHere.made == 2
-    step(*batch(3), (0.01,))
-    assert RecordedHere.made == 2
+def test_another_learning_rate_makes_it_be_recorded_anew():
+    replayed, inputs, labels = ReplayedStep(RecordedHere), torch.arange(3.0), torch.arange(3)
+    made = []
+    for lr in [0.1] * (WARM_UP_STEPS + 2) + [0.01] * 2 + [0.1]:
+        replayed(lambda inputs, labels: (inputs, labels), inputs, labels, lr)
+        made.append(RecordedHere.made)
+    assert made[WARM_UP_STEPS:] == [1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
 def test_a_training_with_recorded_steps_is_the_same_training(monkeypatch, accumulation_steps):
-    monkeypatch.setattr(loop, "ReplayedStep", lambda step: ReplayedStep(step, RecordedHere))
+    monkeypatch.setattr(loop, "ReplayedStep", lambda: ReplayedStep(RecordedHere))
     torch.set_num_threads(1)
     table = read_train(SAMPLE_FOLDER / "train.csv.gz").slice(0, 230)
     split = split_rows(label_view(table), validation_fraction=0.1, seed=0)
