@@ -1,7 +1,7 @@
 """What a training has beside its model, by the names of torchvision's model, so that it can go on on any device.
 
 On the CPU the model's convolutions keep their weights by tap (small_maps.py), and so do Adam's moments and the averages of the weights.
-Taps that training never changes, two fifths of the weights, are left out: whoever needs them knows what they are.
+Taps that training never changes, more than half of the weights, are left out: whoever needs them knows what they are.
 """
 
 from collections.abc import Mapping
