@@ -107,22 +107,21 @@ def _listen(receiver: socket.socket, farewell: str, heard_at: list[float]) -> No
 
     `heard_at` has the signals from before.
     """
-    receiver.settimeout(None)
     while True:
-        try:
-            heard = receiver.recv(1)
-        except TimeoutError:
-            _end_at_once(ending(heard_at)[1], farewell)
-        if not heard:
-            return
-        if heard[0] in SIGNALS:
-            heard_at.append(time.monotonic())
         if heard_at:
             end_at, text = ending(heard_at)
             seconds_left = end_at - time.monotonic()
             if seconds_left <= 0:
                 _end_at_once(text, farewell)
             receiver.settimeout(seconds_left)
+        try:
+            heard = receiver.recv(1)
+        except TimeoutError:
+            continue
+        if not heard:
+            return
+        if heard[0] in SIGNALS:
+            heard_at.append(time.monotonic())
 
 
 def _tell(text: str) -> None:

@@ -77,17 +77,26 @@ def wait_in_c() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signals", "end_seconds", "said"),
-    [([signal.SIGTERM], 0.1, "it did not end in order; go on so"), ([signal.SIGINT, signal.SIGTERM], 600.0, "ended at once; go on so")],
+    ("before", "signals", "end_seconds", "said"),
+    [
+        (False, [signal.SIGTERM], 0.1, "it did not end in order; go on so"),
+        (False, [signal.SIGINT, signal.SIGTERM], 600.0, "ended at once; go on so"),
+        # A first one that was swallowed before anybody listened.
+        (True, [], 1.0, "it did not end in order; go on so"),
+        (True, [signal.SIGTERM], 600.0, "ended at once; go on so"),
+    ],
 )
-def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkeypatch, signals, end_seconds, said):
+def test_a_process_whose_library_does_not_come_back_is_ended_all_the_same(monkeypatch, before, signals, end_seconds, said):
     monkeypatch.setattr(module, "END_SECONDS", end_seconds)
     monkeypatch.setattr(module, "TOGETHER_SECONDS", 0.0)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(module.sys, "stderr", os.fdopen(writing, "w"))
         interrupts = Interrupts()
+        with interrupts.caught(), contextlib.suppress(KeyboardInterrupt):
+            if before:
+                os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(module.sys, "stderr", os.fdopen(writing, "w"))
         # Deferred, so that a signal that falls before the call raises nothing.
         with interrupts.caught(), interrupts.bounded("go on so"), interrupts.deferred():
             signal.alarm(60)

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 KEPT_BYTES = 1 << 30
@@ -29,5 +30,5 @@ def release_freed_memory() -> None:
         malloc_trim(0)
 
 
-def _of_libc(name: str) -> ctypes._CFuncPtr | None:
+def _of_libc(name: str) -> Callable[..., int] | None:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -160,6 +160,13 @@ def test_a_layer_in_float32_is_the_librarys_within_2e_5(map_size, kernel, stride
     assert relative_error(weight_grad, conv.weight.grad) < 2e-5
 
 
+@pytest.mark.parametrize(("map_size", "kernel", "stride"), [(2, 1, 2), (2, 3, 2), (1, 3, 1)])
+def test_maps_of_one_pixel_lie_as_their_gradients_do(map_size, kernel, stride):
+    lowered = SmallMapConv2d(nn.Conv2d(8, 16, kernel, stride=stride, padding=kernel // 2, bias=False), map_size)
+    outputs = lowered(torch.randn(5, 8, map_size, map_size).contiguous(memory_format=torch.channels_last))
+    assert outputs.stride() == (16, 1, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("map_size", "kernel", "stride", "is_one"),
     [
