@@ -16,8 +16,6 @@ from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.build import write_report
 from digit_search.run_folder import RunFolder
-from tests.browser.chromium import chromium
-from tests.browser.ray_dashboard import Visit
 from tests.smoke_run import Seen, run_smoke
 from tests.stores import FlakyStore
 
@@ -44,17 +42,8 @@ def tiny_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> Seen:
-    """A finished run of the smoke configuration, and what was seen of it meanwhile; with a Chromium, also Ray's dashboard."""
-    visit = Visit()
-    program = chromium()
-
-    def look(seen: Seen) -> None:
-        if program:
-            visit.look(program, seen.dashboard, seen.token, seen.folder.name)
-
-    seen = run_smoke(tmp_path_factory.mktemp("results"), look)
-    seen.visit = visit if program else None
-    return seen
+    """A finished run of the smoke configuration, and what was seen of it meanwhile."""
+    return run_smoke(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture

@@ -1,16 +1,16 @@
-"""One real run of the smoke configuration for the tests of many files, and what was seen of it while it went on."""
+"""Real runs of the smoke configuration: one for the tests of many files, and what was seen of it while it went on."""
 
 import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-import threading
-import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,40 +36,47 @@ class Seen:
     job: dict[str, object] = field(default_factory=dict)
     """What Ray tells of it."""
     tasks: set[tuple[str, str]] = field(default_factory=set)
-    """Name and state of every task that Ray ever told of."""
+    """Name of every task that Ray ever told of, with each of the states that it went through."""
     metrics: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=lambda: defaultdict(list))
     """Labels and value of every sample of ours that was ever exported, by the metric's name."""
     descendants: set[psutil.Process] = field(default_factory=set)
-    visit: Any = None
-    """The pages of Ray's dashboard, where there is a browser to see them."""
     stdout: str = ""
     stderr: str = ""
 
 
-def run_smoke(results: Path, visit: Callable[[Seen], None]) -> Seen:
-    """Run the smoke configuration; `visit` is called beside it, as soon as Ray's dashboard is there."""
-    seen = Seen(results / "smoke")
-    argv = [sys.executable, "tune_main.py", "--config", "configs/smoke.toml", "--name", "smoke", "--results", str(results)]
-    with (results / "out").open("w+") as out, (results / "err").open("w+") as err:
+@contextmanager
+def smoke_process(results: Path, name: str, *options: str) -> Iterator[subprocess.Popen]:
+    """The smoke configuration with these options, running; its output goes to `out` and `err` in `results`."""
+    argv = [sys.executable, "tune_main.py", "--config", "configs/smoke.toml", "--name", name, "--results", str(results), *options]
+    with (results / "out").open("w") as out, (results / "err").open("w") as err:
         process = subprocess.Popen(argv, cwd=ROOT, env=ENVIRONMENT, stdout=out, stderr=err)
-        beside = threading.Thread(target=_look, args=(seen, process, results / "out", visit))
-        beside.start()
+    try:
+        yield process
+    finally:
+        # Ctrl-C: what is still going on ends by itself, with its Ray.
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(120)
+
+
+def announced_dashboard(results: Path) -> tuple[str, str] | None:
+    """Address of the dashboard and its token, as soon as the run in `results` has printed where they are."""
+    found = re.search(r"^Ray dashboard: (http\S+)", (results / "out").read_text(), re.MULTILINE)
+    if not found:
+        return None
+    # As the line says, and as a user would.
+    command = [Path(sys.executable).with_name("ray"), "get-auth-token"]
+    return found[1], subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
+def run_smoke(results: Path) -> Seen:
+    """Run the smoke configuration to its end."""
+    seen = Seen(results / "smoke")
+    with smoke_process(results, "smoke") as process:
         _watch(seen, process)
-        beside.join()
     seen.stdout, seen.stderr = (results / "out").read_text(), (results / "err").read_text()
     assert process.returncode == 0, seen.stdout + seen.stderr
     return seen
-
-
-def _look(seen: Seen, process: subprocess.Popen, out: Path, visit: Callable[[Seen], None]) -> None:
-    while process.poll() is None and not (found := re.search(r"^Ray dashboard: (http\S+)", out.read_text(), re.MULTILINE)):
-        time.sleep(0.2)
-    if process.poll() is None:
-        # As the line says, and as a user would.
-        command = [Path(sys.executable).with_name("ray"), "get-auth-token"]
-        seen.token = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout.split()[-1]
-        seen.dashboard = found[1]
-        visit(seen)
 
 
 def _watch(seen: Seen, process: subprocess.Popen) -> None:
@@ -78,14 +85,16 @@ def _watch(seen: Seen, process: subprocess.Popen) -> None:
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             seen.descendants |= set(psutil.Process(process.pid).children(recursive=True))
+        if not seen.dashboard:
+            seen.dashboard, seen.token = announced_dashboard(seen.folder.parent) or ("", "")
         # Ray goes away before the run does.
         with contextlib.suppress(OSError):
             if seen.dashboard and not exporter:
                 seen.job, exporter = _ask(seen, "/api/jobs/")[0], _exporter(seen)
             if exporter:
                 _scrape(seen, exporter)
-                answer = _ask(seen, "/api/v0/tasks?limit=1000")["data"]["result"]["result"]
-                seen.tasks |= {(task["name"], task["state"]) for task in answer}
+                answer = _ask(seen, "/api/v0/tasks?limit=1000&detail=true")["data"]["result"]["result"]
+                seen.tasks |= {(task["name"], event["state"]) for task in answer for event in task["events"]}
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.5)
 

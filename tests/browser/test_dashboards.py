@@ -1,17 +1,30 @@
 """Other people's pages about our runs, in a real browser: Ray's dashboard during a run, optuna-dashboard after it."""
 
+import time
+
 import pytest
 
 from tests.browser.ray_dashboard import Visit
 from tests.programs import ask, program
+from tests.smoke_run import announced_dashboard, smoke_process
+
+PATIENCE_MS = 60_000
 
 
-@pytest.fixture
-def visit(smoke_run) -> Visit:
-    if smoke_run.visit is None:
-        pytest.skip("no Chromium here; Debian's comes with: apt-get install chromium")
-    assert not smoke_run.visit.trouble, smoke_run.visit.trouble
-    return smoke_run.visit
+@pytest.fixture(scope="module")
+def visit(browser, tmp_path_factory) -> Visit:
+    """During a search whose first trials go on for as long as one looks."""
+    results, visit = tmp_path_factory.mktemp("visited"), Visit()
+    with smoke_process(results, "long", "--set", "search.asha.max_epochs=10000") as process:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(PATIENCE_MS)
+        while not (found := announced_dashboard(results)):
+            assert process.poll() is None, (results / "err").read_text()
+            time.sleep(0.2)
+        visit.log_in(page, *found)
+        visit.see_pages(page, found[0], "long")
+        page.close()
+    return visit
 
 
 def test_rays_dashboard_wants_the_token_that_the_printed_command_gives(visit):
@@ -19,12 +32,12 @@ def test_rays_dashboard_wants_the_token_that_the_printed_command_gives(visit):
 
 
 def test_rays_dashboard_lists_our_job_by_its_runs_name(visit):
-    assert "digit_search smoke (3 trials)" in visit.texts["jobs"]
+    assert "digit_search long (3 trials)" in visit.texts["jobs"]
     assert "RUNNING" in visit.texts["jobs"]
 
 
 def test_rays_dashboard_lists_the_workers_by_names_that_tell_them_apart(visit):
-    for name in ("smoke worker (first trial_0000)", "smoke worker (first trial_0001)", "TrialWorker"):
+    for name in ("long worker (first trial_0000)", "long worker (first trial_0001)", "TrialWorker"):
         assert name in visit.texts["actors"]
     assert "ImplicitFunc" not in visit.texts["actors"]
 
