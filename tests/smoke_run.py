@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
@@ -35,8 +36,8 @@ class Seen:
     token: str = ""
     job: dict[str, object] = field(default_factory=dict)
     """What Ray tells of it."""
-    tasks: set[tuple[str, str]] = field(default_factory=set)
-    """Name of every task that Ray ever told of, with each of the states that it went through."""
+    tasks: dict[str, float] = field(default_factory=dict)
+    """How long every task that Ray ever told of ran, in seconds, by its name; what went on at the last look, so long as that."""
     metrics: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=lambda: defaultdict(list))
     """Labels and value of every sample of ours that was ever exported, by the metric's name."""
     descendants: set[psutil.Process] = field(default_factory=set)
@@ -56,12 +57,16 @@ def smoke_process(results: Path, name: str, *options: str) -> Iterator[subproces
         # Ctrl-C: what is still going on ends by itself, with its Ray.
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.wait(120)
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 def announced_dashboard(results: Path) -> tuple[str, str] | None:
     """Address of the dashboard and its token, as soon as the run in `results` has printed where they are."""
-    found = re.search(r"^Ray dashboard: (http\S+)", (results / "out").read_text(), re.MULTILINE)
+    found = re.search(r"^Ray dashboard: (http\S+) ", (results / "out").read_text(), re.MULTILINE)
     if not found:
         return None
     # As the line says, and as a user would.
@@ -94,7 +99,9 @@ def _watch(seen: Seen, process: subprocess.Popen) -> None:
             if exporter:
                 _scrape(seen, exporter)
                 answer = _ask(seen, "/api/v0/tasks?limit=1000&detail=true")["data"]["result"]["result"]
-                seen.tasks |= {(task["name"], event["state"]) for task in answer for event in task["events"]}
+                now = 1000 * time.time()
+                begun = [task for task in answer if task["start_time_ms"]]
+                seen.tasks |= {task["name"]: ((task["end_time_ms"] or now) - task["start_time_ms"]) / 1000 for task in begun}
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.5)
 
