@@ -2,7 +2,7 @@
 
 torch (2.14) asks oneDNN for products of float32 where it is allowed to round them to bfloat16. Where the processor has no units for
 matrices of bfloat16 (AMX), oneDNN rounds nothing and multiplies in float32; that is tried before it is relied on. Intel's processors stay
-with MKL, which uses all that they have.
+with MKL, which uses all that they have. Where MKL is avoided, axis_sums.py does without it too.
 """
 
 import functools
@@ -24,7 +24,7 @@ def fast_products() -> Iterator[None]:
 
     torch has the setting for the whole process, so that one thread at a time may be in here: the one that trains.
     """
-    if torch.compiler.is_compiling() or not prefers_onednn():
+    if torch.compiler.is_compiling() or not avoids_mkl():
         yield
         return
     with _onednn():
@@ -43,7 +43,7 @@ def _onednn() -> Iterator[None]:
 
 
 @functools.cache
-def prefers_onednn() -> bool:
+def avoids_mkl() -> bool:
     """Whether this is an AMD processor with AVX-512, on which oneDNN computes in float32; no matter of timing, so that trainings repeat."""
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and AMD in vendor() and is_exact()
 

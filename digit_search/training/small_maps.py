@@ -5,8 +5,8 @@ only its centre tap ever meets a pixel, on a 2x2 map 16 of the 36 pairs of tap a
 `lower_small_maps` puts a `SmallMapConv2d` in the place of those convolutions, which leaves out the products with padding. They are zeros,
 so outputs and gradients differ from the library's by rounding alone. It multiplies in one of two ways:
 
-By one product, where there is one output pixel, or a kernel of one tap: pixels lie channels-last, taps lie as matrices [in, out], and so
-the pixels of an image, and the taps that they meet, are a matrix each as they lie.
+By one product, where there is one output pixel, or a kernel of one tap: the taps lie as matrices [in, out], and so the pixels of all
+images, and the taps that they meet, are a matrix each.
 
 By shared products, for 3x3: sums of pixels times sums of taps, each product of use to several outputs. On a 2x2 map, along one axis, the
 pixels x0, x1 and the taps w0, w1, w2 give
@@ -15,10 +15,13 @@ pixels x0, x1 and the taps w0, w1, w2 give
     y1 = w0 x0 + w1 x1 = w1 (x0 + x1) + (w0 - w1) x0
 
 so three products do the work of four, and along both axes nine the work of sixteen. For more pixels Winograd's minimal filtering finds
-the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and eleven on a 7x7 map (99 the work of 361). With stride 2 every
+the sums: six products an axis on a 4x4 map (36 do the work of 100), nine and ten on a 7x7 map (90 the work of 361). With stride 2 every
 other pixel only ever meets w1, and the pixels between only w0 and w2: together eight products an axis from 7x7 to 4x4 (64 do the work of
 100), and five from 4x4 to 2x2 (as many as there are pairs, but all in one batch). Against float64 the rounding error is 1e-6 (2x2 and 4x4)
 to 3e-6 (7x7) of the result, the library's 5e-7.
+
+From the first to the last of these layers the maps lie pixel by pixel in memory (pixel_maps.py), because a sum along an axis is then one
+of long rows (axis_sums.py).
 
 Taps that never meet the map have a gradient of exactly zero, and Adam without weight decay leaves them as they are. They are a parameter
 of their own that gets no gradient, so that the optimizer passes over it: 7 of the model's 11.2 million weights need no update.
@@ -35,6 +38,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from digit_search.training.axis_sums import sum_up
+from digit_search.training.pixel_maps import normalise_by_pixel
 from digit_search.training.products import fast_products
 from digit_search.training.stem import pool_before_norm
 
@@ -45,13 +50,17 @@ PIXEL_SUMS = ((1, 0), (1, 1), (0, 1))  # x0, x0 + x1, x1
 TAP_DIFFERENCES = ((1, -1, 0), (0, 1, 0), (0, -1, 1))  # w0 - w1, w1, w2 - w1
 PRODUCT_SUMS = ((0, 1, 1), (1, 1, 0))  # y0, y1
 
-FOUR, THREE = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2), (0, 1, -1, 1 / 2)
+FOUR = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 SEVEN = (0.244, -0.244, 0.659, -0.659, 1.142, -1.142, 2.359, -2.359)
-"""Points for so many pixels; among those tried the ones with the smallest rounding errors."""
-PIECES = {4: ((FOUR,), (FOUR,)), 7: ((SEVEN,), (FOUR, THREE))}
-"""By map size, for the rows and the columns. SEVEN along both axes would be fewer products still, with an error of 1e-5."""
+SEVEN_WITH_PAIR = (0.342, -0.342, 0.877, -0.877, 1.59, -1.59, 1j)
+"""Points for so many pixels; among those tried the ones with the smallest rounding errors. 1j stands for itself and -1j."""
+POINTS = {4: (FOUR, FOUR), 7: (SEVEN, SEVEN_WITH_PAIR)}
+"""By map size, for the rows and the columns. SEVEN along both axes would be 81 products, with an error of 1e-5."""
 STRIDED = {4: (0, 1), 7: (0, 1, -1)}
 """Points for stride 2, by map size."""
+
+PAIR_FACTORS = ((1, 0), (0, 1), (1, 1))  # of u + iv: u, v, u + v
+PAIR_VALUES = ((1, -1, 0), (-1, -1, 1))  # from their products with those of p + iq: up - vq, (u + v)(p + q) - up - vq
 
 
 def active_taps(map_size: int, kernel: int, stride: int, padding: int) -> list[int]:
@@ -108,6 +117,9 @@ class SmallMapConv2d(nn.Module):
         if not self._lowers(maps):
             return F.conv2d(maps, self.weight, stride=self.stride, padding=self.padding)
         outputs = self._share_products(maps) if shares_products(self.kernel, self.stride, self.map_size) else self._multiply_once(maps)
+        if torch.compiler.is_compiling():
+            # Batch norm is torch's own then, and knows the usual orders alone.
+            outputs = outputs.contiguous(memory_format=torch.channels_last)
         # The sum of an empty slice adds nothing, and its gradient is a zero for every idle tap.
         return outputs + self.idle_taps[:0].sum() if self.decays_idle_taps else outputs
 
@@ -118,16 +130,14 @@ class SmallMapConv2d(nn.Module):
     def _share_products(self, maps: Tensor) -> Tensor:
         pixels = maps.permute(2, 3, 0, 1).contiguous()
         outputs = MultiplyShared.apply(pixels, self.taps, shared_products(self.map_size, self.stride, pixels.dtype))
-        return outputs.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+        return outputs.permute(2, 3, 0, 1)
 
     def _multiply_once(self, maps: Tensor) -> Tensor:
-        pixels, matrix = maps.permute(0, 2, 3, 1), self.taps.flatten(0, 1)
-        met = pixels[:, :: self.stride, :: self.stride] if self.kernel == 1 else pixels.flatten(1)
-        outputs = Multiply.apply(met, matrix)
-        if outputs.numel() == len(maps) * matrix.shape[1]:
-            # Strides that autograd's gradients have too: where they differ, torch 2.14's batch norm takes 14 times as long backwards.
-            return outputs.view(len(maps), -1, 1, 1)
-        return outputs.permute(0, 3, 1, 2)
+        matrix = self.taps.flatten(0, 1)
+        if self.kernel > 1:
+            return Multiply.apply(maps.permute(0, 2, 3, 1).flatten(1), matrix).view(len(maps), -1, 1, 1)
+        met = maps.permute(2, 3, 0, 1)[:: self.stride, :: self.stride]
+        return Multiply.apply(met, matrix).permute(2, 3, 0, 1)
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight if keep_vars else self.lay_out(self.taps, self.idle_taps)
@@ -200,7 +210,7 @@ class SharedProducts(NamedTuple):
 
 def shares_products(kernel: int, stride: int, map_size: int) -> bool:
     """Whether there are filters for this convolution."""
-    return kernel == 3 and (map_size in (2, *PIECES) if stride == 1 else stride == 2 and map_size in STRIDED)
+    return kernel == 3 and (map_size in (2, *POINTS) if stride == 1 else stride == 2 and map_size in STRIDED)
 
 
 @functools.cache
@@ -211,29 +221,29 @@ def shared_products(map_size: int, stride: int, dtype: torch.dtype) -> SharedPro
     elif map_size == 2:
         rows = columns = Filter(*(torch.tensor(matrix, dtype=torch.float64) for matrix in (PIXEL_SUMS, TAP_DIFFERENCES, PRODUCT_SUMS)))
     else:
-        rows, columns = map(filter_in_pieces, PIECES[map_size])
+        rows, columns = map(minimal_filter, POINTS[map_size])
     axes = zip(rows, columns, strict=True)
     # So few sums are taken faster along both axes at once.
     together = [(torch.kron(*pair),) for pair in axes] if map_size == 2 else axes
     return SharedProducts(*(tuple(matrix.to(dtype) for matrix in matrices) for matrices in together))
 
 
-def filter_in_pieces(pieces: Sequence[Sequence[float]]) -> Filter:
-    """The filter of one axis: for every piece in turn as many output pixels as it has points, less one."""
-    factors, taps, outputs = zip(*map(minimal_filter, pieces), strict=True)
-    starts = list(itertools.accumulate((len(output) for output in outputs), initial=0))
-    num_pixels = starts.pop()
-    aligned = [F.pad(factor, (start, num_pixels + 2 - start - factor.shape[1])) for start, factor in zip(starts, factors, strict=True)]
-    # The first and the last pixel are padding.
-    return Filter(torch.cat(aligned)[:, 1:-1], torch.cat(taps), torch.block_diag(*outputs))
+def minimal_filter(points: Sequence[complex]) -> Filter:
+    """The filter for n output pixels, from n + 1 points and infinity; a pair of conjugates counts as two points.
 
-
-def minimal_filter(points: Sequence[float]) -> Filter:
-    """The filter for `len(points) - 1` output pixels of a three-tap kernel, from one product a point and one at infinity.
-
-    Two polynomials multiplied by way of their values at the points, transposed (Winograd 1980; Lavin and Gray, arXiv:1509.09308).
+    Two polynomials multiplied by way of their values at the points, transposed (Winograd 1980; Lavin and Gray, arXiv:1509.09308). At a
+    real point and at infinity that is one product. At a pair, where the two values are conjugates, it is three: (u + iv)(p + iq) is
+    up - vq + i ((u + v)(p + q) - up - vq).
     """
-    return Filter(torch.linalg.inv(_values(points, len(points) + 1)).T, _values(points, 3), _values(points, len(points) - 1).T)
+    one = ((1,),)
+    of_each = [(PAIR_FACTORS, PAIR_VALUES) if isinstance(point, complex) else (one, one) for point in points] + [(one, one)]
+    blocks = ([torch.tensor(block, dtype=torch.float64) for block in column] for column in zip(*of_each, strict=True))
+    factors, values = (torch.block_diag(*column) for column in blocks)
+    num_values = len(values)
+    coefficients = torch.linalg.solve(_values(points, num_values), values)
+    coefficients[coefficients.abs() < 1e-12] = 0  # what rounding leaves of a zero would be multiplied by
+    # The first and the last pixel are padding.
+    return Filter(coefficients.T[:, 1:-1], factors @ _values(points, 3), (factors @ _values(points, num_values - 2)).T)
 
 
 def strided_filter(map_size: int, points: Sequence[float]) -> Filter:
@@ -253,24 +263,19 @@ def strided_filter(map_size: int, points: Sequence[float]) -> Filter:
     return Filter(pixels, taps, torch.cat([torch.eye(num_outputs, dtype=torch.float64), coefficients], dim=1))
 
 
-def _values(points: Sequence[float], num_coefficients: int) -> Tensor:
-    """From a polynomial's coefficients to its values at the points, and to its leading coefficient, the value at infinity."""
-    infinity = [0.0] * (num_coefficients - 1) + [1.0]
-    return torch.tensor([[point**power for power in range(num_coefficients)] for point in points] + [infinity], dtype=torch.float64)
+def _values(points: Sequence[complex], num_coefficients: int) -> Tensor:
+    """From a polynomial's coefficients to its values at the points, and to its leading coefficient, the value at infinity.
 
-
-def sum_up(matrices: tuple[Tensor, ...], values: Tensor) -> Tensor:
-    """Sums [sums, n] of values [rows x columns, n] by one matrix for both axes, or by that of the rows and then that of the columns."""
-    if len(matrices) == 1:
-        return torch.mm(matrices[0], values)
-    rows, columns = matrices
-    by_row = torch.mm(rows, values.view(rows.shape[1], -1)).view(len(rows), columns.shape[1], -1)
-    return torch.matmul(columns, by_row).view(-1, values.shape[1])
-
-
-def sum_up_transposed(matrices: tuple[Tensor, ...], values: Tensor) -> Tensor:
-    """The gradient of `sum_up`."""
-    return sum_up(tuple(matrix.t() for matrix in matrices), values)
+    The value at a complex point is two rows, its real and its imaginary part.
+    """
+    rows = []
+    for point in points:
+        powers = [complex(point) ** power for power in range(num_coefficients)]
+        rows.append([power.real for power in powers])
+        if isinstance(point, complex):
+            rows.append([power.imag for power in powers])
+    rows.append([0.0] * (num_coefficients - 1) + [1.0])
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 class MultiplyShared(torch.autograd.Function):
@@ -282,28 +287,28 @@ class MultiplyShared(torch.autograd.Function):
     @staticmethod
     def forward(ctx, pixels: Tensor, taps: Tensor, shared: SharedProducts) -> Tensor:
         size, _, batch, num_in = pixels.shape
-        factors = sum_up(shared.pixels, pixels.view(size**2, -1)).view(-1, batch, num_in)
-        matrices = sum_up(shared.taps, taps.view(9, -1)).view(-1, *taps.shape[1:])
+        num_out = taps.shape[2]
+        factors = sum_up(shared.pixels, pixels, (-1, batch, num_in))
+        matrices = sum_up(shared.taps, taps, (-1, num_in, num_out))
         with fast_products():
             products = torch.bmm(factors, matrices)
         ctx.save_for_backward(factors, matrices)
         ctx.shared, ctx.size = shared, size
-        outputs = sum_up(shared.outputs, products.view(len(products), -1))
-        output_size = math.isqrt(len(outputs))
-        return outputs.view(output_size, output_size, batch, -1)
+        output_size = math.isqrt(math.prod(len(matrix) for matrix in shared.outputs))
+        return sum_up(shared.outputs, products, (output_size, output_size, batch, num_out))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor, Tensor, None]:
         (factors, matrices), shared = ctx.saved_tensors, ctx.shared
-        num_products, batch, num_in = factors.shape
-        products_grad = sum_up_transposed(shared.outputs, outputs_grad.contiguous().flatten(0, 1).flatten(1)).view(num_products, batch, -1)
+        _, batch, num_in = factors.shape
+        num_out = matrices.shape[2]
+        products_grad = sum_up(shared.outputs, outputs_grad.contiguous(), (-1, batch, num_out), transposed=True)
         with fast_products():
             factors_grad = torch.bmm(products_grad, matrices.mT)
             matrices_grad = torch.bmm(factors.mT, products_grad)
-        pixels_grad = sum_up_transposed(shared.pixels, factors_grad.view(num_products, -1))
-        taps_grad = sum_up_transposed(shared.taps, matrices_grad.view(num_products, -1))
-        return pixels_grad.view(ctx.size, ctx.size, batch, num_in), taps_grad.view(-1, *matrices.shape[1:]), None
+        pixels_grad = sum_up(shared.pixels, factors_grad, (ctx.size, ctx.size, batch, num_in), transposed=True)
+        return pixels_grad, sum_up(shared.taps, matrices_grad, (-1, num_in, num_out), transposed=True), None
 
 
 def lower_small_maps(model: nn.Module, image_size: int = 28) -> nn.Module:
@@ -316,6 +321,7 @@ def lower_small_maps(model: nn.Module, image_size: int = 28) -> nn.Module:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, SmallMapConv2d(model.get_submodule(name), map_size))
     pool_before_norm(model)
+    normalise_by_pixel(model)
     return model.to(memory_format=torch.channels_last)
 
 

@@ -10,23 +10,24 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from digit_search.training.pixel_maps import PixelBatchNorm2d, by_pixel, normalise, normalise_backward
 
-class PooledBatchNorm2d(nn.BatchNorm2d):
+
+class PooledBatchNorm2d(PixelBatchNorm2d):
     """Batch norm and the max-pooling after it. In a state_dict it is the batch norm alone."""
 
     def __init__(self, norm: nn.BatchNorm2d, pool: nn.MaxPool2d) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.weight, self.bias = norm.weight, norm.bias
-        self.running_mean, self.running_var, self.num_batches_tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        super().__init__(norm)
         self.window = (pool.kernel_size, pool.stride, pool.padding)
-        self.train(norm.training)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the pooled, normalised maps [batch, channels, height, width]."""
-        if maps.device.type != "cpu" or torch.is_autocast_enabled("cpu") or (self.weight < 0).any():
+        """Return the pooled, normalised maps [batch, channels, height, width]; those from eager mode on the CPU lie by pixel."""
+        if maps.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return F.max_pool2d(super().forward(maps), *self.window)
+        if (self.weight < 0).any():
+            return by_pixel(F.max_pool2d(super().forward(maps), *self.window))
         if not self.training:
-            return super().forward(F.max_pool2d(maps, *self.window))
+            return super().forward(by_pixel(F.max_pool2d(maps, *self.window)))
         self.num_batches_tracked.add_(1)
         mean, variance = torch.batch_norm_update_stats(maps.detach(), self.running_mean, self.running_var, self.momentum)
         return PoolThenNorm.apply(maps, self.weight, self.bias, mean, variance, self.eps, self.window)
@@ -38,23 +39,26 @@ class PoolThenNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, maps: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, window: tuple) -> Tensor:
         pooled, places = F.max_pool2d_with_indices(maps, *window)
+        pooled = by_pixel(pooled)
         ctx.save_for_backward(maps, weight, mean, variance, pooled, places)
         ctx.eps, ctx.window = eps, window
-        return F.batch_norm(pooled, mean, variance, weight, bias, eps=eps)
+        return normalise(pooled, weight, bias, mean, variance, False, 0.0, eps)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
         maps, weight, mean, variance, pooled, places = ctx.saved_tensors
         kernel, stride, padding = ctx.window
-        bias_grad = outputs_grad.sum((0, 2, 3))
-        weight_grad = outputs_grad.mul(F.batch_norm(pooled, mean, variance, eps=ctx.eps)).sum((0, 2, 3))
-        inverse_deviation = (variance + ctx.eps).rsqrt()
-        scale = weight * inverse_deviation
+        # As if mean and variance were constants.
+        setting = None, None, False, ctx.eps
+        pooled_grad, weight_grad, bias_grad = normalise_backward(outputs_grad, pooled, weight, mean, variance, *setting)
+        pooled_grad = pooled_grad.contiguous(memory_format=torch.channels_last)
         grad = torch.ops.aten.max_pool2d_with_indices_backward(
-            outputs_grad * scale.view(-1, 1, 1), maps, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, places
+            pooled_grad, maps, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, places
         )
         # Every pixel moves mean and variance: less (bias_grad + normalised pixel x weight_grad) x scale / number of pixels.
+        inverse_deviation = (variance + ctx.eps).rsqrt()
+        scale = weight * inverse_deviation
         num_pixels = maps.numel() / len(weight)
         per_value = -scale * inverse_deviation * weight_grad / num_pixels
         constant = -scale * bias_grad / num_pixels - per_value * mean

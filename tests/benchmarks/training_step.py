@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python lo
 from digit_search.config import RunSettings
 from digit_search.training.averaging import WeightAverage
 from digit_search.training.memory import keep_freed_memory
-from digit_search.training.products import prefers_onednn
+from digit_search.training.products import avoids_mkl
 from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters
 
 IMAGE_SIZE = 28
@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"{processor()}; torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), torchvision {torchvision.__version__}")
-    print(f"one thread, float32, {args.repeats} rounds; ours multiplies by {'oneDNN' if prefers_onednn() else 'torch.mm itself'}\n")
+    print(f"one thread, float32, {args.repeats} rounds; ours multiplies by {'oneDNN' if avoids_mkl() else 'torch.mm itself'}\n")
     if args.profile:
         keep_freed_memory()
         stock = stock_model()

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from digit_search.training import products
-from digit_search.training.products import fast_products, is_exact, prefers_onednn
+from digit_search.training.products import avoids_mkl, fast_products, is_exact
 
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    prefers_onednn.cache_clear()
+    avoids_mkl.cache_clear()
     yield
-    prefers_onednn.cache_clear()
+    avoids_mkl.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_onednn_multiplies_on_amd_with_avx512_where_it_rounds_nothing(monkeypatc
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(products, "vendor", lambda: vendor)
     monkeypatch.setattr(products, "is_exact", lambda: exact)
-    assert prefers_onednn() is prefers
+    assert avoids_mkl() is prefers
 
 
 def test_rounding_to_bfloat16_is_noticed(monkeypatch):
@@ -39,7 +39,7 @@ def test_rounding_to_bfloat16_is_noticed(monkeypatch):
 
 @pytest.mark.parametrize("prefers", [True, False])
 def test_the_permission_holds_for_the_products_alone(monkeypatch, prefers):
-    monkeypatch.setattr(products, "prefers_onednn", lambda: prefers)
+    monkeypatch.setattr(products, "avoids_mkl", lambda: prefers)
     matmul = torch.backends.mkldnn.matmul
     before = matmul.fp32_precision
     with pytest.raises(RuntimeError), fast_products():
