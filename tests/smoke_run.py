@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
@@ -36,8 +35,8 @@ class Seen:
     token: str = ""
     job: dict[str, object] = field(default_factory=dict)
     """What Ray tells of it."""
-    tasks: dict[str, float] = field(default_factory=dict)
-    """How long every task that Ray ever told of ran, in seconds, by its name; what went on at the last look, so long as that."""
+    tasks: dict[str, float | None] = field(default_factory=dict)
+    """How long every task that Ray ever told of ran, in seconds, by its name; None where it still ran at the last look."""
     metrics: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=lambda: defaultdict(list))
     """Labels and value of every sample of ours that was ever exported, by the metric's name."""
     descendants: set[psutil.Process] = field(default_factory=set)
@@ -99,9 +98,8 @@ def _watch(seen: Seen, process: subprocess.Popen) -> None:
             if exporter:
                 _scrape(seen, exporter)
                 answer = _ask(seen, "/api/v0/tasks?limit=1000&detail=true")["data"]["result"]["result"]
-                now = 1000 * time.time()
-                begun = [task for task in answer if task["start_time_ms"]]
-                seen.tasks |= {task["name"]: ((task["end_time_ms"] or now) - task["start_time_ms"]) / 1000 for task in begun}
+                begun = {task["name"]: (task["start_time_ms"], task["end_time_ms"]) for task in answer if task["start_time_ms"]}
+                seen.tasks |= {name: (end - start) / 1000 if end else None for name, (start, end) in begun.items()}
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.5)
 

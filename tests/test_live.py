@@ -25,12 +25,14 @@ def test_the_job_bears_the_runs_name_its_samples_and_where_its_best_is_found(smo
 
 
 def test_trials_are_tasks_that_last_as_long_as_they_do_and_every_new_best_is_one(smoke_run):
-    epochs = rows(smoke_run.folder, "epochs.csv")
+    epochs, lasted = rows(smoke_run.folder, "epochs.csv"), []
     for trial in rows(smoke_run.folder, "trials.csv"):
         name = f"trial_{int(trial['trial']):04d}: lr {float(trial['lr']):.4g}, gamma {float(trial['gamma']):.4g}, "
         (seconds,) = [seconds for task, seconds in smoke_run.tasks.items() if task.startswith(name)]
-        # Ray tells what happened a second later, and of the last trial's end perhaps never.
-        assert seconds > sum(float(row["seconds"]) for row in epochs if row["trial"] == trial["trial"]) - 2
+        lasted.append((seconds, sum(float(row["seconds"]) for row in epochs if row["trial"] == trial["trial"])))
+    # Ray tells of an end a second later, and so of the last trial's perhaps never.
+    assert any(seconds is not None for seconds, _ in lasted)
+    assert all(seconds is None or seconds > of_epochs for seconds, of_epochs in lasted), lasted
     best = {task for task in smoke_run.tasks if task.startswith("best so far: ")}
     reached = {f"{float(row['ema_val_accuracy']):.4f}" for row in rows(smoke_run.folder, "epochs.csv")}
     assert best
