@@ -33,39 +33,54 @@ def from_one_image(image: Tensor, shape: torch.Size) -> Tensor:
     return image.permute(0, 2, 3, 1).view(height, width, batch, channels).permute(2, 3, 0, 1)
 
 
-def normalise(maps: Tensor, weight: Tensor, bias: Tensor, *statistics_and_setting) -> tuple[Tensor, Tensor, Tensor]:
+Statistics = tuple[Tensor, Tensor]
+"""Two of [channels]."""
+
+
+def normalise(
+    maps: Tensor, weight: Tensor, bias: Tensor, statistics: Statistics, eps: float, *, training: bool = False, momentum: float = 0.0
+) -> tuple[Tensor, Statistics]:
     """torch's batch norm of maps that lie by pixel, for an autograd function: its output must be no view, or ReLU could not overwrite it.
 
     Args:
         maps: [batch, channels, height, width].
         weight: [channels].
         bias: [channels].
-        statistics_and_setting: running mean and variance [channels], whether training, momentum and epsilon.
+        statistics: the running mean and variance; in training they are updated in place, and else used.
+        eps: added to the variance.
+        training: whether the maps are normalised by their own statistics.
+        momentum: of the running statistics.
 
     Returns:
-        The outputs, lying by pixel too, and what torch's batch norm keeps of a batch for the gradient; in evaluation that is empty.
+        The outputs, lying by pixel too, and the statistics of the maps that torch's batch norm keeps for the gradient; without training
+        these are empty.
     """
-    *statistics, training, momentum, eps = statistics_and_setting
     outputs = torch.empty_like(maps)
-    of_batch = [weight.new_empty(len(weight) if training else 0) for _ in range(2)]
-    out = as_one_image(outputs), *of_batch
+    of_maps = weight.new_empty(len(weight) if training else 0), weight.new_empty(len(weight) if training else 0)
+    out = as_one_image(outputs), *of_maps
     torch.native_batch_norm(as_one_image(maps), weight, bias, *statistics, training, momentum, eps, out=out)
-    return outputs, *of_batch
+    return outputs, of_maps
 
 
-def normalise_backward(outputs_grad: Tensor, maps: Tensor, *weight_statistics_and_setting) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of maps, which lie by pixel, weight and bias.
+def normalise_backward(
+    outputs_grad: Tensor, maps: Tensor, weight: Tensor, statistics: Statistics, eps: float, *, training: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of the maps, the weight and the bias.
 
     Args:
         outputs_grad: lying as it may.
-        maps: what was normalised.
-        weight_statistics_and_setting: weight, running mean and variance, what was kept of the batch (either pair may be None), whether
-            training, and epsilon.
+        maps: what was normalised; the gradient of the maps lies by pixel as they do.
+        weight: [channels].
+        statistics: in training those of the maps, and else the running ones.
+        eps: added to the variance.
+        training: as in `normalise`.
     """
     images = as_one_image(by_pixel(outputs_grad)), as_one_image(maps)
-    wanted = [True, True, True]
-    image_grad, *grads = torch.ops.aten.native_batch_norm_backward(*images, *weight_statistics_and_setting, wanted)
-    return from_one_image(image_grad, maps.shape), *grads
+    running_and_own = (None, None, *statistics) if training else (*statistics, None, None)
+    image_grad, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
+        *images, weight, *running_and_own, training, eps, [True, True, True]
+    )
+    return from_one_image(image_grad, maps.shape), weight_grad, bias_grad
 
 
 class PixelBatchNorm2d(nn.BatchNorm2d):
@@ -85,7 +100,7 @@ class PixelBatchNorm2d(nn.BatchNorm2d):
         if self.training:
             self.num_batches_tracked.add_(1)
         statistics = self.running_mean, self.running_var
-        return BatchNormByPixel.apply(maps, self.weight, self.bias, *statistics, self.training, self.momentum, self.eps)
+        return BatchNormByPixel.apply(maps, self.weight, self.bias, statistics, self.eps, self.training, self.momentum)
 
     def _takes(self, maps: Tensor) -> bool:
         if maps.device.type != "cpu" or maps.dtype != self.weight.dtype or torch.compiler.is_compiling() or not lie_by_pixel(maps):
@@ -98,24 +113,24 @@ class BatchNormByPixel(torch.autograd.Function):
     """`normalise` and its gradient."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, weight: Tensor, bias: Tensor, *statistics_and_setting) -> Tensor:
-        outputs, *of_batch = normalise(maps, weight, bias, *statistics_and_setting)
-        *statistics, ctx.training, _, ctx.eps = statistics_and_setting
-        ctx.save_for_backward(maps, weight, *(of_batch if ctx.training else statistics))
+    def forward(
+        ctx, maps: Tensor, weight: Tensor, bias: Tensor, statistics: Statistics, eps: float, training: bool, momentum: float
+    ) -> Tensor:
+        outputs, of_maps = normalise(maps, weight, bias, statistics, eps, training=training, momentum=momentum)
+        ctx.save_for_backward(maps, weight, *(of_maps if training else statistics))
+        ctx.eps, ctx.training = eps, training
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor | None, ...]:
-        maps, weight, *kept = ctx.saved_tensors
-        statistics = (None, None, *kept) if ctx.training else (*kept, None, None)
-        grads = normalise_backward(outputs_grad, maps, weight, *statistics, ctx.training, ctx.eps)
-        return *grads, None, None, None, None, None
+        maps, weight, *statistics = ctx.saved_tensors
+        grads = normalise_backward(outputs_grad, maps, weight, tuple(statistics), ctx.eps, training=ctx.training)
+        return *grads, None, None, None, None
 
 
 def normalise_by_pixel(model: nn.Module) -> None:
     """Have the model's batch norms take maps that lie by pixel, in place."""
     for name, module in list(model.named_modules()):
         if type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats and module.momentum is not None:
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, PixelBatchNorm2d(module))
+            model.set_submodule(name, PixelBatchNorm2d(module))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 AMD = "AuthenticAMD"
-EXACT = 1e-5
+EXACT = 1e-6
 """Largest relative error of float32 products; with bfloat16 it is some 2e-3."""
 
 

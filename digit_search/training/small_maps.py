@@ -318,8 +318,7 @@ def lower_small_maps(model: nn.Module, image_size: int = 28) -> nn.Module:
     same function for images of every size, and its state_dict keeps keys and shapes.
     """
     for name, map_size in _maps_to_lower(model, image_size).items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, SmallMapConv2d(model.get_submodule(name), map_size))
+        model.set_submodule(name, SmallMapConv2d(model.get_submodule(name), map_size))
     pool_before_norm(model)
     normalise_by_pixel(model)
     return model.to(memory_format=torch.channels_last)

@@ -42,7 +42,7 @@ class PoolThenNorm(torch.autograd.Function):
         pooled = by_pixel(pooled)
         ctx.save_for_backward(maps, weight, mean, variance, pooled, places)
         ctx.eps, ctx.window = eps, window
-        return normalise(pooled, weight, bias, mean, variance, False, 0.0, eps)[0]
+        return normalise(pooled, weight, bias, (mean, variance), eps)[0]
 
     @staticmethod
     @once_differentiable
@@ -50,8 +50,7 @@ class PoolThenNorm(torch.autograd.Function):
         maps, weight, mean, variance, pooled, places = ctx.saved_tensors
         kernel, stride, padding = ctx.window
         # As if mean and variance were constants.
-        setting = None, None, False, ctx.eps
-        pooled_grad, weight_grad, bias_grad = normalise_backward(outputs_grad, pooled, weight, mean, variance, *setting)
+        pooled_grad, weight_grad, bias_grad = normalise_backward(outputs_grad, pooled, weight, (mean, variance), ctx.eps)
         pooled_grad = pooled_grad.contiguous(memory_format=torch.channels_last)
         grad = torch.ops.aten.max_pool2d_with_indices_backward(
             pooled_grad, maps, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, places

@@ -26,6 +26,16 @@ def test_sums_and_their_gradients_are_those_of_one_matrix_for_both_axes(
             assert (found - expected).norm() < tolerance * expected.norm()
 
 
+@pytest.mark.parametrize("avoids", [True, False])
+def test_there_are_bags_where_mkl_is_avoided_and_nowhere_else(monkeypatch, avoids):
+    used = []
+    embedding_bag = torch.embedding_bag
+    monkeypatch.setattr(torch, "embedding_bag", lambda *args: used.append(args) or embedding_bag(*args))
+    monkeypatch.setattr(axis_sums, "avoids_mkl", lambda: avoids)
+    sum_up(shared_products(4, 1, torch.float32).pixels, torch.randn(16, 8), (36, 8))
+    assert len(used) == 2 * avoids
+
+
 def test_bags_are_cut_into_pieces_that_fit_the_first_level_cache_and_leave_zeros_out():
     rows, columns = shared_products(7, 2, torch.float32).pixels
     first, second, piece = axis_sums._bags(rows, columns, 49 * 256 * 64, transposed=False)
