@@ -4,10 +4,12 @@ import contextlib
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -121,6 +123,8 @@ def _own_address() -> str:
 
 SETTINGS = ("search.startup_trials=2", "search.asha.enabled=false", "search.space.batch_size.choices=[32,64]")
 SETTINGS += ("search.asha.max_epochs=2", "retrain.max_epochs=1", "ray.dashboard=false")
+# Trials for a search that is to be ended while it goes on, however fast the machine is.
+MORE_THAN_ENOUGH = 1000
 
 
 def search(
@@ -160,8 +164,42 @@ def wait_until(is_so: Callable[[], object], process: subprocess.Popen, seconds: 
         time.sleep(0.05)
 
 
+def events(cluster: Cluster, name: str) -> list[dict]:
+    """The events of a run so far."""
+    path = cluster.folder / "results" / name / "events.jsonl"
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+
+
 def reports(cluster: Cluster, name: str) -> list[dict]:
     """The reports of a run's trials so far."""
-    path = cluster.folder / "results" / name / "events.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [event for event in map(json.loads, lines) if event["event"] == "epoch"]
+    return [event for event in events(cluster, name) if event["event"] == "epoch"]
+
+
+def nodes_at_work(cluster: Cluster, name: str) -> set[str]:
+    """The nodes that have reported so far."""
+    return {report["node"] for report in reports(cluster, name)}
+
+
+def end_in_order(cluster: Cluster, name: str, run: subprocess.Popen) -> None:
+    """SIGINT to the driver, as soon as every trial that had begun by now is over: also those that a lost node took along."""
+    begun = {report["trial"] for report in reports(cluster, name)}
+    wait_until(lambda: begun <= {event["trial"] for event in events(cluster, name) if event["event"] == "trial_ended"}, run)
+    process = psutil.Process(run.pid)
+    # One that enters a host's namespaces waits for the driver there.
+    driver = process.children()[0] if process.name() == "nsenter" else process
+    driver.send_signal(signal.SIGINT)
+    assert run.wait(60) == 130, output(cluster, name)
+
+
+def assert_all_reported_once(cluster: Cluster, name: str, num_epochs: int) -> None:
+    """No report of an interrupted search was lost or made twice."""
+    made = defaultdict(list)
+    for report in reports(cluster, name):
+        made[int(report["trial"])].append(report["metrics"]["epoch"])
+    statuses = {int(row["trial"]): row["status"] for row in trials(cluster, name)}
+    assert set(statuses.values()) <= {"completed", "interrupted"}, output(cluster, name)
+    for trial, status in statuses.items():
+        assert made[trial] == list(range(1, len(made[trial]) + 1))
+        assert status == "interrupted" or len(made[trial]) == num_epochs
+    # Those that were interrupted are the last ones.
+    assert list(statuses.values()).count("interrupted") <= 3, output(cluster, name)

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from tests.cluster.nodes import RAY, ROOT, Cluster, output, reports, search, trials, wait_until
+from tests.cluster.nodes import MORE_THAN_ENOUGH, RAY, ROOT, Cluster, assert_all_reported_once, end_in_order, nodes_at_work
+from tests.cluster.nodes import output, reports, search, trials, wait_until
 
 
 def test_a_wrong_token_and_none_are_one_message(cluster, tiny_data):
@@ -63,20 +64,16 @@ def living_actors(cluster: Cluster) -> list[str]:
 
 def test_a_search_goes_on_when_a_node_dies_and_uses_one_that_joins(cluster, tiny_data):
     cluster.start("second")
-    run = search(cluster, "run", "--address", cluster.address, "--data", tiny_data, "--samples", 14, "--max-epochs", 4)
-    wait_until(lambda: len({report["node"] for report in reports(cluster, "run")}) == 2, run)
+    run = search(cluster, "run", "--address", cluster.address, "--data", tiny_data, "--samples", MORE_THAN_ENOUGH, "--max-epochs", 4)
+    wait_until(lambda: len(nodes_at_work(cluster, "run")) == 2, run)
     cluster.kill("second")
-    before = {report["node"] for report in reports(cluster, "run")}
+    before = nodes_at_work(cluster, "run")
     cluster.start("third")
-    assert run.wait(200) == 0, output(cluster, "run")
-    rows = trials(cluster, "run")
-    assert [row["status"] for row in rows] == ["completed"] * 14, output(cluster, "run")
-    assert {row["epochs"] for row in rows} == {"4"}
-    # Three nodes on one host have three names, and the new one has worked.
-    assert len({report["node"] for report in reports(cluster, "run")} - before) == 1, output(cluster, "run")
-    # No report was lost or made twice.
-    made = sorted((report["trial"], report["metrics"]["epoch"]) for report in reports(cluster, "run"))
-    assert made == [(trial, float(epoch)) for trial in range(14) for epoch in (1, 2, 3, 4)]
+    # Three nodes on one host have three names, and the new one works.
+    wait_until(lambda: nodes_at_work(cluster, "run") - before, run)
+    end_in_order(cluster, "run", run)
+    assert len(nodes_at_work(cluster, "run") - before) == 1, output(cluster, "run")
+    assert_all_reported_once(cluster, "run", num_epochs=4)
     assert re.search(r"the cluster has 2 nodes: 3 trials at a time", output(cluster, "run"))
 
 

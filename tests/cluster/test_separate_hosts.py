@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.namespaces import Host, Network, network, why_impossible
-from tests.cluster.nodes import ROOT, Cluster, output, reports, search, trials, wait_until
+from tests.cluster.nodes import MORE_THAN_ENOUGH, ROOT, Cluster, assert_all_reported_once, end_in_order, nodes_at_work
+from tests.cluster.nodes import output, search, wait_until
 
 HOME = {"HOME": "/tmp/home"}
 
@@ -35,20 +36,16 @@ def test_a_search_over_three_hosts_goes_on_when_one_is_lost_and_uses_one_that_jo
             cluster.start(host.name, prefix=host.prefix, env=HOME)
         with refused(cluster, driver, head, tiny_data):
             cluster.start(first.name, prefix=first.prefix, env=HOME)
-        run = started(cluster, driver, "run", cluster.address, tiny_data, "--samples", 18, "--max-epochs", 6)
-        wait_until(lambda: {report["node"] for report in reports(cluster, "run")} == {"head", "first", "driver"}, run)
+        run = started(cluster, driver, "run", cluster.address, tiny_data, "--samples", MORE_THAN_ENOUGH, "--max-epochs", 6)
+        wait_until(lambda: nodes_at_work(cluster, "run") == {"head", "first", "driver"}, run)
         first.lose()
         joined = hosts.host("joined", [results])
         cluster.start("joined", prefix=joined.prefix, env=HOME)
-        assert run.wait(300) == 0, output(cluster, "run")
+        wait_until(lambda: "joined" in nodes_at_work(cluster, "run"), run)
+        end_in_order(cluster, "run", run)
     finally:
         cluster.close()
-    rows = trials(cluster, "run")
-    assert [row["status"] for row in rows] == ["completed"] * 18, output(cluster, "run")
-    assert {report["node"] for report in reports(cluster, "run")} == {"head", "first", "driver", "joined"}, output(cluster, "run")
-    # No report was lost or made twice.
-    made = sorted((report["trial"], report["metrics"]["epoch"]) for report in reports(cluster, "run"))
-    assert made == [(trial, float(epoch)) for trial in range(18) for epoch in range(1, 7)]
+    assert_all_reported_once(cluster, "run", num_epochs=6)
     assert re.search(r"workers: .*3 nodes", output(cluster, "run"))
     for chatter in ("Traceback", "raylet"):
         assert chatter not in output(cluster, "run")
