@@ -9,8 +9,20 @@ import sys
 
 import pytest
 
-from tests.cluster.nodes import MORE_THAN_ENOUGH, RAY, ROOT, Cluster, assert_all_reported_once, end_in_order, nodes_at_work
-from tests.cluster.nodes import output, reports, search, trials, wait_until
+from tests.cluster.nodes import (
+    MORE_THAN_ENOUGH,
+    RAY,
+    ROOT,
+    Cluster,
+    assert_all_reported_once,
+    end_in_order,
+    nodes_at_work,
+    output,
+    reports,
+    search,
+    trials,
+    wait_until,
+)
 
 
 def test_a_wrong_token_and_none_are_one_message(cluster, tiny_data):

@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.namespaces import Host, Network, network, why_impossible
-from tests.cluster.nodes import MORE_THAN_ENOUGH, ROOT, Cluster, assert_all_reported_once, end_in_order, nodes_at_work
-from tests.cluster.nodes import output, search, wait_until
+from tests.cluster.nodes import (
+    MORE_THAN_ENOUGH,
+    ROOT,
+    Cluster,
+    assert_all_reported_once,
+    end_in_order,
+    nodes_at_work,
+    output,
+    search,
+    wait_until,
+)
 
 HOME = {"HOME": "/tmp/home"}
 
