@@ -320,13 +320,11 @@ def _run_as_program() -> None:
     except KeyboardInterrupt:
         # A second one, after the run's own handlers were put back.
         code = 130
-    if code == 130:
-        # All is written and told. Python's own way out takes a second signal for its death, and crashes where Ray (2.60) was broken off in
-        # its start.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    # All is written and told. Python's own way out takes a second signal for its death, and may crash in the threads that Ray (2.60) leaves
+    # behind where its start was broken off or where it waits for the answer of a cluster.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -202,6 +202,7 @@ def test_a_resume_that_is_interrupted_at_its_start_says_how_to_go_on(monkeypatch
     assert capsys.readouterr().err == "interrupted: go on with: python tune_main.py resume 'my run'\n"
 
 
-def test_an_interrupted_program_ends_with_130_whatever_a_library_does_on_its_way_out():
-    code = "import atexit, os, tune_main\natexit.register(os.abort)\ntune_main.main = lambda: 130\ntune_main._run_as_program()"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 130
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_the_program_ends_with_its_code_whatever_a_library_does_on_its_way_out(code):
+    program = f"import atexit, os, tune_main\natexit.register(os.abort)\ntune_main.main = lambda: {code}\ntune_main._run_as_program()"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == code
