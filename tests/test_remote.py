@@ -8,6 +8,7 @@ import pytest
 from digit_search import remote
 from digit_search.errors import RunFolderError, StorageError
 from digit_search.remote import Remote, place_of
+from tests.own_process import in_own_process
 
 
 @pytest.mark.parametrize(
@@ -106,9 +107,15 @@ def test_what_another_try_would_not_change_is_told_at_once_with_what_to_do(monke
     assert len(tries) == 1
 
 
-def test_a_request_to_an_s3_server_that_is_gone_is_given_up_in_seconds_not_minutes():
+def options_for_s3() -> tuple[dict, str]:
+    """The client's options, and the path that it works on."""
     filesystem, path = remote.connect("s3://bucket/results/run?endpoint_override=127.0.0.1:9&scheme=http&region=eu-west-1")
     _, (options,) = filesystem.__reduce__()
+    return options, path
+
+
+def test_a_request_to_an_s3_server_that_is_gone_is_given_up_in_seconds_not_minutes():
+    options, path = in_own_process(options_for_s3)
     assert path == "bucket/results/run"
     assert (options["endpoint_override"], options["scheme"], options["region"]) == ("127.0.0.1:9", "http", "eu-west-1")
     assert options["allow_delayed_open"]

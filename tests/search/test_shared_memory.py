@@ -8,13 +8,7 @@ import ray
 from digit_search.data import RowSplit, label_view, load_digits, split_rows
 from digit_search.training.device import plan_device
 from digit_search.training.loop import make_setup
-
-
-@pytest.fixture(scope="module")
-def small_ray():
-    ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=128 << 20, log_to_driver=False)
-    yield
-    ray.shutdown()
+from tests.own_process import in_own_process
 
 
 @ray.remote
@@ -29,11 +23,19 @@ def mapping_of_the_pixels(table, split: RowSplit) -> str:
     return "none"
 
 
+def mapping_in_a_worker() -> str:
+    ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=128 << 20, log_to_driver=False)
+    try:
+        train = load_digits("sample", cache_dir="").train
+        split = split_rows(label_view(train), validation_fraction=0.1, seed=0)
+        return ray.get(mapping_of_the_pixels.remote(ray.put(train), split))
+    finally:
+        ray.shutdown()
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows a process's memory map")
-def test_a_workers_images_lie_in_the_object_stores_shared_memory(small_ray):
-    train = load_digits("sample", cache_dir="").train
-    split = split_rows(label_view(train), validation_fraction=0.1, seed=0)
-    mapping = ray.get(mapping_of_the_pixels.remote(ray.put(train), split))
+def test_a_workers_images_lie_in_the_object_stores_shared_memory():
+    mapping = in_own_process(mapping_in_a_worker)
     # Shared ("s" among the permissions), and the file is the object store's.
     assert mapping.split()[1].endswith("s"), mapping
     assert "plasma" in mapping, mapping

@@ -23,6 +23,7 @@ from digit_search.training.small_maps import (
     optimizer_parameters,
     shared_products,
 )
+from tests.own_process import in_own_process
 
 LOWERED_LAYERS = [  # map size, kernel, stride; in ResNet18 at 28x28
     (7, 3, 1),
@@ -226,7 +227,7 @@ def test_rounding_errors_are_as_small_as_they_are_said_to_be(map_size, stride, t
     assert max(errors) < tolerance, errors
 
 
-def test_a_compiled_model_is_the_same_function():
+def compare_compiled_with_stock() -> None:
     torch.manual_seed(0)
     stock = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
     stock.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
@@ -235,6 +236,10 @@ def test_a_compiled_model_is_the_same_function():
     compiled = torch.compile(ours, backend="aot_eager")
     assert relative_error(backward(compiled, inputs), backward(stock, inputs)) < 1e-10
     assert_same(gradients(ours), gradients(stock), 1e-10)
+
+
+def test_a_compiled_model_is_the_same_function():
+    in_own_process(compare_compiled_with_stock)
 
 
 def test_idle_taps_have_a_gradient_of_zero_in_the_stock_model_and_none_in_ours():
