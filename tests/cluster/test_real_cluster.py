@@ -38,7 +38,7 @@ def test_a_wrong_token_and_none_are_one_message(cluster, tiny_data):
 
 
 def test_a_search_and_a_submitted_job_share_the_cluster_and_an_interrupt_of_one_hurts_nobody(cluster, tiny_data):
-    first = search(cluster, "first", "--address", cluster.address, "--data", tiny_data, "--samples", 60)
+    first = search(cluster, "first", "--address", cluster.address, "--data", tiny_data, "--samples", MORE_THAN_ENOUGH)
     wait_until(lambda: len({report["trial"] for report in reports(cluster, "first")}) > 1, first)
     # No --address: a job joins the cluster that it was submitted to. There is one node: Ray's nodes on one host would share the folder into
     # which a job's working folder is unpacked, and take it from under each other.
