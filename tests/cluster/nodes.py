@@ -180,8 +180,8 @@ def nodes_at_work(cluster: Cluster, name: str) -> set[str]:
     return {report["node"] for report in reports(cluster, name)}
 
 
-def end_in_order(cluster: Cluster, name: str, run: subprocess.Popen) -> None:
-    """SIGINT to the driver, as soon as every trial that had begun by now is over: also those that a lost node took along."""
+def assert_ends_in_order(cluster: Cluster, name: str, run: subprocess.Popen, num_epochs: int) -> None:
+    """SIGINT to the driver, as soon as every trial that had begun by now is over; no report may have been lost or made twice."""
     begun = {report["trial"] for report in reports(cluster, name)}
     wait_until(lambda: begun <= {event["trial"] for event in events(cluster, name) if event["event"] == "trial_ended"}, run)
     process = psutil.Process(run.pid)
@@ -190,16 +190,15 @@ def end_in_order(cluster: Cluster, name: str, run: subprocess.Popen) -> None:
     driver.send_signal(signal.SIGINT)
     assert run.wait(60) == 130, output(cluster, name)
 
-
-def assert_all_reported_once(cluster: Cluster, name: str, num_epochs: int) -> None:
-    """No report of an interrupted search was lost or made twice."""
     made = defaultdict(list)
     for report in reports(cluster, name):
-        made[int(report["trial"])].append(report["metrics"]["epoch"])
+        made[report["trial"]].append(report["metrics"]["epoch"])
     statuses = {int(row["trial"]): row["status"] for row in trials(cluster, name)}
     assert set(statuses.values()) <= {"completed", "interrupted"}, output(cluster, name)
+    # Also those that a lost node took along are completed; interrupted are as many as ran at the end.
+    assert {statuses[trial] for trial in begun} == {"completed"}, output(cluster, name)
+    assert list(statuses.values()).count("interrupted") <= 3, output(cluster, name)
+    assert set(made) <= set(statuses)
     for trial, status in statuses.items():
         assert made[trial] == list(range(1, len(made[trial]) + 1))
         assert status == "interrupted" or len(made[trial]) == num_epochs
-    # Those that were interrupted are the last ones.
-    assert list(statuses.values()).count("interrupted") <= 3, output(cluster, name)

@@ -14,8 +14,7 @@ from tests.cluster.nodes import (
     RAY,
     ROOT,
     Cluster,
-    assert_all_reported_once,
-    end_in_order,
+    assert_ends_in_order,
     nodes_at_work,
     output,
     reports,
@@ -83,9 +82,8 @@ def test_a_search_goes_on_when_a_node_dies_and_uses_one_that_joins(cluster, tiny
     cluster.start("third")
     # Three nodes on one host have three names, and the new one works.
     wait_until(lambda: nodes_at_work(cluster, "run") - before, run)
-    end_in_order(cluster, "run", run)
+    assert_ends_in_order(cluster, "run", run, num_epochs=4)
     assert len(nodes_at_work(cluster, "run") - before) == 1, output(cluster, "run")
-    assert_all_reported_once(cluster, "run", num_epochs=4)
     assert re.search(r"the cluster has 2 nodes: 3 trials at a time", output(cluster, "run"))
 
 

@@ -13,8 +13,7 @@ from tests.cluster.nodes import (
     MORE_THAN_ENOUGH,
     ROOT,
     Cluster,
-    assert_all_reported_once,
-    end_in_order,
+    assert_ends_in_order,
     nodes_at_work,
     output,
     search,
@@ -51,10 +50,9 @@ def test_a_search_over_three_hosts_goes_on_when_one_is_lost_and_uses_one_that_jo
         joined = hosts.host("joined", [results])
         cluster.start("joined", prefix=joined.prefix, env=HOME)
         wait_until(lambda: "joined" in nodes_at_work(cluster, "run"), run)
-        end_in_order(cluster, "run", run)
+        assert_ends_in_order(cluster, "run", run, num_epochs=6)
     finally:
         cluster.close()
-    assert_all_reported_once(cluster, "run", num_epochs=6)
     assert re.search(r"workers: .*3 nodes", output(cluster, "run"))
     for chatter in ("Traceback", "raylet"):
         assert chatter not in output(cluster, "run")

@@ -26,6 +26,7 @@ def test_a_run_that_is_ended_thrice_goes_on_each_time_as_if_nothing_had_happened
     assert "Traceback" not in run.output
     assert_gone(children)
     started = {event["trial"] for event in run.events() if event["event"] == "trial_started"}
+    assert started >= {0, 1, 2}
     assert len((run.folder / "trials.csv").read_text().splitlines()) == 1 + len(started)
 
     # kill -9 of everything at once in the retraining; the last event is torn as well.
