@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from digit_search.config import RunSettings, load_settings, to_toml
+from digit_search.config.settings import RunSettings, load_settings, to_toml
 from digit_search.data.load import Digits, load_digits
 from digit_search.data.reader import read_test
 from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
-from digit_search.environment import check_dashboard_host, check_same_run, check_same_settings, describe_environment
 from digit_search.errors import ResourceError, RunFolderError, SearchError, StorageError
-from digit_search.events import EventLog
-from digit_search.history import load_history
-from digit_search.interrupts import Interrupts
-from digit_search.intervals import accuracy_text, tied
+from digit_search.files.atomic_io import write_whole
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
-from digit_search.report.ranking import best_epoch, ranked, select_best
-from digit_search.run_folder import RunFolder, delete_checkpoints
-from digit_search.runs import Results, check_new, create
-from digit_search.warm_start import load_warm_start
-from digit_search.whole_files import write_whole
+from digit_search.run.environment import check_dashboard_host, check_same_run, check_same_settings, describe_environment
+from digit_search.run.events import EventLog
+from digit_search.run.interrupts import Interrupts
+from digit_search.run.layout import RunFolder, delete_checkpoints
+from digit_search.run.state import load_history
+from digit_search.search.warm_start import load_warm_start
+from digit_search.selection.ranking import best_epoch, ranked, select_best
+from digit_search.selection.statistics import accuracy_text, tied
+from digit_search.storage.locate import Results, check_new, create
 
 Say = Callable[[str], None]
 
@@ -103,7 +103,7 @@ def _search(
     settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, started_at: float, interrupts: Interrupts, say: Say
 ) -> None:
     # Ray and its friends take seconds to import, so bad data or settings are told before.
-    from digit_search.searching import search_trials
+    from digit_search.search.stage import search_trials
 
     search_trials(settings, folder, digits, split, started_at, interrupts, say)
 
@@ -227,7 +227,7 @@ def _retrain(
     resume: bool,
 ) -> RetrainRecord:
     """Train the trial's parameters again from its seed, keep the weights of the lowest validation loss, predict."""
-    from digit_search.retraining import retrain_and_predict
+    from digit_search.final_model.retrain import retrain_and_predict
 
     say(f"retraining trial {record.trial}: {', '.join(f'{name} {value:g}' for name, value in _core(record).items())}")
     retrained = retrain_and_predict(settings, folder, digits, split, record, max_epochs, resume=resume)
@@ -241,7 +241,7 @@ def _retrain(
 
 def _confirm(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, say: Say) -> None:
     """Train the best trials again with fresh seeds; hand over the weights of the one with the best mean."""
-    from digit_search.confirming import confirm_best
+    from digit_search.final_model.confirm import confirm_best
 
     _tell_final_model(folder, confirm_best(settings, folder, digits, split, say), say)
 
@@ -297,6 +297,6 @@ def predict_file(model: Path, test: Path, out: Path, max_csv_bytes: int, say: Sa
         UserError: if the CSV or the weights cannot be used, or `out` cannot be written.
     """
     table = read_test(test, max_csv_bytes=max_csv_bytes)
-    from digit_search.retraining import predict_with_weights
+    from digit_search.final_model.retrain import predict_with_weights
 
     predict_with_weights(model, table, out, say)

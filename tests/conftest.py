@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.fs as fs
 import pytest
 
-from digit_search import remote
-from digit_search.events import EventLog
+from digit_search.files import object_store
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.build import write_report
-from digit_search.run_folder import RunFolder
+from digit_search.run.events import EventLog
+from digit_search.run.layout import RunFolder
 from tests.smoke_run import Seen, run_smoke
 from tests.stores import FlakyStore
 
@@ -50,8 +50,8 @@ def smoke_run(tmp_path_factory) -> Seen:
 def store(tmp_path, monkeypatch) -> FlakyStore:
     """A store that can fail, in the place of S3."""
     flaky = FlakyStore(tmp_path / "store")
-    monkeypatch.setattr(remote, "_bucket", lambda uri: (fs.PyFileSystem(flaky), "bucket"))
-    monkeypatch.setattr(remote, "RETRY_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(object_store, "_bucket", lambda uri: (fs.PyFileSystem(flaky), "bucket"))
+    monkeypatch.setattr(object_store, "RETRY_PAUSES_SECONDS", (0.0, 0.0))
     return flaky
 
 

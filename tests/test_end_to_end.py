@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from digit_search.config import load_settings
+from digit_search.config.settings import load_settings
 from digit_search.data import load_digits
 from tests.smoke_run import ENVIRONMENT, ROOT
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from digit_search.config import load_settings
+from digit_search.config.settings import load_settings
 from digit_search.errors import RunFolderError
 from digit_search.pipeline import _tell_best, resume, retrain_run
 from digit_search.records import EpochMetrics, TrialParams, TrialRecord, TrialStatus
-from digit_search.searching import what_was_done
+from digit_search.search.stage import what_was_done
 
 
 def record(trial, accuracy, status=TrialStatus.COMPLETED, num_epochs=1):

@@ -22,7 +22,7 @@ import pyarrow as pa
 from digit_search.data.reader import DEFAULT_MAX_CSV_BYTES, read_test, read_train
 from digit_search.data.table import NUM_CLASSES, TEST_SCHEMA, TRAIN_SCHEMA, label_view, pixel_view
 from digit_search.errors import DataError
-from digit_search.untrusted import MAX_JSON_BYTES, parse_json, read_bounded
+from digit_search.files.bounded_io import MAX_JSON_BYTES, parse_json, read_bounded
 
 _FORMAT = b"1"
 _MAX_TABLES = 8

@@ -19,9 +19,9 @@ BAD_SKEW_SECONDS = 300.0
 
 def check_ray(settings: Any) -> Iterator[Finding]:
     """Start or join Ray for real, with `config.RaySettings`."""
-    from digit_search.search.cluster import running_ray, send_chatter_to
-    from digit_search.search.cluster_view import view_nodes
-    from digit_search.search.joining import address_to_join
+    from digit_search.cluster.connect import address_to_join
+    from digit_search.cluster.nodes import view_nodes
+    from digit_search.cluster.session import running_ray, send_chatter_to
 
     send_chatter_to(Path(os.devnull))
     settings = settings.model_copy(update={"address": address_to_join(settings.address)})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from digit_search.doctor.finding import Finding, ok, problem, warning
 from digit_search.errors import StorageError
-from digit_search.limits import memory_limit, total_memory, usable_cores
-from digit_search.remote import Remote, place_of
+from digit_search.files.object_store import Remote, place_of
+from digit_search.machine_limits import memory_limit, total_memory, usable_cores
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from digit_search.history import RunHistory
+from digit_search.files.atomic_io import write_whole
 from digit_search.report.run_data import load_run_data, load_trials
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
-from digit_search.run_folder import RunFolder
-from digit_search.whole_files import write_whole
+from digit_search.run.layout import RunFolder
+from digit_search.run.state import RunHistory
 
 MAX_NAME_LETTERS = 120
 
@@ -59,7 +59,7 @@ def summary_tree(folders: Sequence[RunFolder]) -> dict[str, Any]:
     Raises:
         RunFolderError: as `compare`.
     """
-    from digit_search.report.side_by_side import compare
+    from digit_search.report.compare import compare
     from digit_search.report.summary import summarize
 
     return summarize(load_run_data(folders[0])).to_tree() if len(folders) == 1 else compare(folders).to_tree()
@@ -71,8 +71,8 @@ def write_comparison(folders: Sequence[RunFolder], page: Path) -> Path:
     Raises:
         RunFolderError: as `compare`, or if a file cannot be written.
     """
-    from digit_search.report.side_by_side import compare
-    from digit_search.report.side_by_side_page import build_comparison
+    from digit_search.report.compare import compare
+    from digit_search.report.compare_page import build_comparison
 
     comparison, table = compare(folders), page.with_suffix(".csv")
     write_whole(table, comparison.to_csv())

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from digit_search.run_folder import RunFolder
+from digit_search.run.layout import RunFolder
 
 
 def _shown(folder: RunFolder, path: Path) -> str:

@@ -10,9 +10,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
+from digit_search.config.search_space import Choice, Dimension, ParamValue
 from digit_search.records import TrialParams
 from digit_search.report.parameters import differing_params
-from digit_search.space import Choice, Dimension, ParamValue
 
 BEST_SHARE = 0.25
 """PED-ANOVA compares how the best quarter of the trials is spread with how all are; one that was stopped early is not among them."""

@@ -4,12 +4,10 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from digit_search.intervals import wilson_interval
 from digit_search.records import EpochMetrics, TrialOrigin, TrialRecord
 from digit_search.report.formats import MISSING, count, duration, flatten, interval, number, one_line, percent
 from digit_search.report.parameters import shown_params
 from digit_search.report.predictions import NUM_CLASSES, Predictions, calibration_error, confidence_bins, confusion_matrix, precision_recall
-from digit_search.report.ranking import best_epoch, ranked
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import Summary
 from digit_search.report.wording import (
@@ -24,6 +22,8 @@ from digit_search.report.wording import (
     state,
     what_was_not_done,
 )
+from digit_search.selection.ranking import best_epoch, ranked
+from digit_search.selection.statistics import wilson_interval
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|#~$])")
 

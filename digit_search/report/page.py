@@ -3,27 +3,27 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from digit_search.config import to_toml
+from digit_search.config.settings import to_toml
 from digit_search.records import TrialOrigin, TrialRecord
-from digit_search.report.contour_plot import contour_plot
-from digit_search.report.curve_plots import learning_curves
 from digit_search.report.formats import flatten
 from digit_search.report.html import Html, element, join, link
 from digit_search.report.importance import Importance
-from digit_search.report.importance_plot import importance_plot
 from digit_search.report.page_frame import html_page
 from digit_search.report.page_model import model_part
 from digit_search.report.page_result import bullets, facts, gaps_section, picture, result_section, section
 from digit_search.report.page_trials import narrow_css, trial_details, trials_table
-from digit_search.report.parallel_plot import parallel_coordinates
 from digit_search.report.parameters import param_scale
-from digit_search.report.ranking import ranked
+from digit_search.report.plots.contour import contour_plot
+from digit_search.report.plots.curves import learning_curves
+from digit_search.report.plots.importance import importance_plot
+from digit_search.report.plots.parallel import parallel_coordinates
+from digit_search.report.plots.search import history_plots, scored_points, slice_plots
+from digit_search.report.plots.timeline import timeline
 from digit_search.report.run_data import RunData
-from digit_search.report.search_plots import history_plots, scored_points, slice_plots
 from digit_search.report.summary import Summary
-from digit_search.report.timeline_plot import timeline
 from digit_search.report.wording import METHODS, importance_verdict, state
 from digit_search.report.work_clock import WorkClock
+from digit_search.selection.ranking import ranked
 
 NO_SCORE = "There is nothing to show yet: no trial has a score."
 NO_TRIAL = "No trial has begun."

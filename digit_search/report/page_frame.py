@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from digit_search.report.html import Html, element
-from digit_search.report.style import THEME
+from digit_search.report.plots.style import THEME
 
 
 def html_page(title: str, *body: str, more_css: str = "") -> str:
@@ -17,7 +17,7 @@ def html_page(title: str, *body: str, more_css: str = "") -> str:
 @cache
 def _asset(name: str) -> str:
     """A file that lies beside this module."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def theme_css() -> str:

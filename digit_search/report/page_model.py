@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from digit_search.report.curve_plots import retrain_curves
 from digit_search.report.digits import sample_digits, wrong_digits
 from digit_search.report.formats import percent
 from digit_search.report.html import Html, element, join
-from digit_search.report.model_plots import class_plot, reliability_plot
 from digit_search.report.page_result import picture
+from digit_search.report.plots.curves import retrain_curves
+from digit_search.report.plots.model import class_plot, reliability_plot
 from digit_search.report.predictions import NUM_CLASSES, Predictions, confusion_matrix
 from digit_search.report.run_data import RunData
 

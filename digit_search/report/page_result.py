@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from digit_search.records import PARAM_NAMES, TrialParams, TrialRecord
-from digit_search.report.comparison_plot import comparison
 from digit_search.report.formats import interval, number, percent
 from digit_search.report.html import Html, element, join, link
+from digit_search.report.plots.scores import comparison
+from digit_search.report.plots.svg import Picture
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import Summary
-from digit_search.report.svg import Picture
 from digit_search.report.tables import extra_param_names
 from digit_search.report.wording import (
     SAMPLE_NOTICE,

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from digit_search.intervals import wilson_interval
 from digit_search.records import PARAM_NAMES, EpochMetrics, RungDecision, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.formats import duration, interval, number, one_line, percent, plural
 from digit_search.report.html import Html, element, escape, join, link
 from digit_search.report.page_result import param_rows
 from digit_search.report.parameters import shown_params
-from digit_search.report.ranking import best_epoch, ranked
+from digit_search.report.plots.small_curve import frame_of, small_curve
 from digit_search.report.run_data import RunData
-from digit_search.report.small_curve import frame_of, small_curve
 from digit_search.report.wording import rung_words
+from digit_search.selection.ranking import best_epoch, ranked
+from digit_search.selection.statistics import wilson_interval
 
 MAX_ROWS = 1000
 MAX_DETAILED = 500

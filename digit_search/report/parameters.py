@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from digit_search.config.search_space import INT_PARAMS, Choice, Dimension, ParamValue
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, TrialParams, TrialRecord
 from digit_search.report.formats import number
-from digit_search.space import INT_PARAMS, Choice, Dimension, ParamValue
 
 LABELS = {
     "lr": "learning rate (lr)",

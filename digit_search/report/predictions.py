@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from digit_search.errors import DataError
-from digit_search.untrusted import max_file_bytes, read_bounded
+from digit_search.files.bounded_io import max_file_bytes, read_bounded
 
 NUM_CLASSES = 10
 NUM_PIXELS = 784

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from digit_search.config import RunSettings, load_settings
+from digit_search.config.settings import RunSettings, load_settings
 from digit_search.errors import ConfigError, DataError
-from digit_search.history import RunHistory, load_history
+from digit_search.files.bounded_io import MAX_JSON_BYTES, parse_json, read_bounded
 from digit_search.report.predictions import Predictions, load_predictions
-from digit_search.run_folder import RunFolder
-from digit_search.untrusted import MAX_JSON_BYTES, parse_json, read_bounded
+from digit_search.run.layout import RunFolder
+from digit_search.run.state import RunHistory, load_history
 
 
 @dataclass(frozen=True, slots=True)

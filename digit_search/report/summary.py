@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from digit_search.errors import TrialError
-from digit_search.intervals import tied, wilson_interval
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.commands import repeat_command, submit_command
 from digit_search.report.importance import Importance, importances, placed
-from digit_search.report.ranking import (
+from digit_search.report.run_data import RunData
+from digit_search.report.work_clock import WorkClock
+from digit_search.report.workers import worker_lanes
+from digit_search.selection.ranking import (
     ConfirmedScore,
     best_epoch,
     confirmed_scores,
@@ -19,9 +21,7 @@ from digit_search.report.ranking import (
     select_best,
     winner_first,
 )
-from digit_search.report.run_data import RunData
-from digit_search.report.work_clock import WorkClock
-from digit_search.report.workers import worker_lanes
+from digit_search.selection.statistics import tied, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)

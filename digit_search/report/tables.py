@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from digit_search.errors import TrialError
-from digit_search.history import RunHistory
-from digit_search.intervals import wilson_interval
+from digit_search.files.atomic_io import write_whole
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
 from digit_search.report.formats import clean_text
-from digit_search.report.ranking import best_epoch, confirmed_scores, ranked, winner_first
-from digit_search.whole_files import write_whole
+from digit_search.run.state import RunHistory
+from digit_search.selection.ranking import best_epoch, confirmed_scores, ranked, winner_first
+from digit_search.selection.statistics import wilson_interval
 
 TRIAL_COLUMNS = (
     *("trial", "status", *CORE_PARAM_NAMES, "epochs", "best_epoch", "val_accuracy", "val_loss"),

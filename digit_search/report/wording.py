@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from digit_search.intervals import tied, wilson_interval
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
 from digit_search.report.importance import ENOUGH_TRIALS, LEAST_TRIALS, Importance
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import FinalModel, Score, Summary
+from digit_search.selection.statistics import tied, wilson_interval
 
 MAX_NAMED = 12
 SAMPLE_NOTICE = (

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
-from digit_search.config import RunSettings
+from digit_search.config.settings import RunSettings
 from digit_search.errors import RayLostError, SearchError, StorageError
-from digit_search.history import load_history
-from digit_search.run_folder import RunFolder
-from digit_search.search.going_on import FINISHED
+from digit_search.run.layout import RunFolder
+from digit_search.run.state import load_history
+from digit_search.search.resume import FINISHED
 
 RAY_FAILURES = (RuntimeError, TuneError, RayError)
 """What Tune raises for what is not a trial's fault: Ray 2.60 ends a search with RuntimeError where the node ran out of memory."""

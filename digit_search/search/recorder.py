@@ -8,14 +8,14 @@ import ray
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
+from digit_search.cluster.storage_probe import UNREACHED
+from digit_search.cluster.watchdog import EndSearch, LiveTrials
 from digit_search.errors import RayLostError
-from digit_search.events import EventLog
+from digit_search.monitor.monitor import LiveSearch
 from digit_search.records import EpochMetrics, RungDecision, TrialStatus
-from digit_search.run_folder import trial_name
-from digit_search.search.live import LiveSearch
-from digit_search.search.reach import UNREACHED
+from digit_search.run.events import EventLog
+from digit_search.run.layout import trial_name
 from digit_search.search.searcher import FAILED, UNSAVED
-from digit_search.search.watch import EndSearch, LiveTrials
 
 
 class NodeLabels:

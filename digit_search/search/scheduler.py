@@ -10,7 +10,7 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from digit_search.config import AshaSettings
+from digit_search.config.settings import AshaSettings
 from digit_search.records import RungDecision
 
 NUM_SIMULATIONS = 20

@@ -19,10 +19,10 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.utils.util import unflatten_dict
 
+from digit_search.config.search_space import Dimension, ParamValue
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams
 from digit_search.search.recent_study import RecentStudy
 from digit_search.search.study import Told, lies_in_space, sampler_seed, suggest_params, to_distribution, trial_seed
-from digit_search.space import Dimension, ParamValue
 
 FAILED = "failed"
 """A result with this key ends its trial as failed; its value is the error in one line."""

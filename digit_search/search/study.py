@@ -15,9 +15,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from digit_search.config.search_space import Choice, Dimension, IntRange, ParamValue
 from digit_search.errors import RunFolderError
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
-from digit_search.space import Choice, Dimension, IntRange, ParamValue
 
 
 def trial_seed(seed: int, trial: int) -> int:

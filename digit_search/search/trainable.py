@@ -8,9 +8,9 @@ import pyarrow as pa
 from ray import tune
 from ray.tune.trainable import wrap_function
 
+from digit_search.cluster.storage_probe import UNREACHED, problem_here
 from digit_search.data.split import RowSplit
 from digit_search.errors import StorageError
-from digit_search.search.reach import UNREACHED, problem_here
 from digit_search.search.study import Told
 
 

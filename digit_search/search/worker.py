@@ -12,17 +12,17 @@ import ray
 import torch
 from ray import tune
 
-from digit_search.checkpoints import trial_checkpoints
 from digit_search.errors import StorageError, TrialError
 from digit_search.records import PARAM_NAMES, EpochMetrics, TrialParams
+from digit_search.run.checkpoints import trial_checkpoints
 from digit_search.search.scheduler import STEP
 from digit_search.search.searcher import FAILED, UNSAVED
 from digit_search.search.study import Told
 from digit_search.search.trainable import TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
+from digit_search.training.cpu.malloc import release_freed_memory
 from digit_search.training.device import DevicePlan, choose_device_type, describe_device, is_out_of_gpu_memory, plan_device, visible_gpus
 from digit_search.training.loop import Trainer, TrainingSetup, checkpoint_state, fit, make_setup, restore
-from digit_search.training.memory import release_freed_memory
 
 
 def assigned_device_type(uses_mps: bool) -> str:

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from digit_search.checkpoints import Checkpoints
 from digit_search.errors import DataError
+from digit_search.run.checkpoints import Checkpoints
 from digit_search.training.tensor_file import MAX_TENSOR_BYTES, load_tensors
 
 logger = logging.getLogger(__name__)

@@ -16,14 +16,14 @@ from digit_search.data.split import RowSplit
 from digit_search.data.table import label_view, pixel_view
 from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, TrialParams
-from digit_search.training.averaging import WeightAverage
 from digit_search.training.batches import DeviceDigits, as_tensor, evaluation_batches, num_batches, place_digits, training_batches
+from digit_search.training.cpu.malloc import keep_freed_memory
+from digit_search.training.cpu.optimizer_state import adam_state, average_state, from_average_state, load_adam_state
+from digit_search.training.cpu.winograd_conv import changing_tensors, lower_small_maps, optimizer_parameters
+from digit_search.training.cuda_graphs import ReplayedStep
 from digit_search.training.device import DevicePlan, is_out_of_gpu_memory
-from digit_search.training.memory import keep_freed_memory
+from digit_search.training.ema import WeightAverage
 from digit_search.training.model import build_resnet18
-from digit_search.training.portable import adam_state, average_state, from_average_state, load_adam_state
-from digit_search.training.replay import ReplayedStep
-from digit_search.training.small_maps import changing_tensors, lower_small_maps, optimizer_parameters
 
 EVALUATION_BATCH_SIZE = 256
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from digit_search.errors import DataError
+from digit_search.files.atomic_io import whole_file, write_whole
+from digit_search.files.bounded_io import read_bounded
 from digit_search.training.checkpoint import save_tensors
 from digit_search.training.tensor_file import MAX_TENSOR_BYTES, describe_problem, load_tensors
-from digit_search.untrusted import read_bounded
-from digit_search.whole_files import whole_file, write_whole
 
 NUM_CLASSES = 10
 SMALL_STEM_NOTE = """\

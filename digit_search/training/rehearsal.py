@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_map
 from digit_search.errors import ResourceError
 from digit_search.records import TrialParams
 from digit_search.training.batches import place_digits
+from digit_search.training.cuda_graphs import WARM_UP_STEPS
 from digit_search.training.device import DevicePlan
 from digit_search.training.loop import Trainer, TrainingSetup
-from digit_search.training.replay import WARM_UP_STEPS
 
 BATCH_SIZE = 4
 NUM_BATCHES = WARM_UP_STEPS + 2

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from digit_search.limits import usable_cores
+from digit_search.machine_limits import usable_cores
 from tests.browser.ray_dashboard import log_in, see_pages
 from tests.programs import ask, program
 from tests.smoke_run import announced_dashboard, smoke_process

@@ -10,9 +10,9 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._private.runtime_env.packaging import create_package
 from ray.exceptions import AuthenticationError
 
+from digit_search.cluster import connect
+from digit_search.cluster.connect import address_to_join, check_cluster, code_for_workers
 from digit_search.errors import ResourceError
-from digit_search.search import joining
-from digit_search.search.joining import address_to_join, check_cluster, code_for_workers
 
 
 def test_a_stray_address_in_the_environment_joins_nothing(monkeypatch):
@@ -49,7 +49,7 @@ def silent() -> Iterator[str]:
 
 
 def test_an_address_where_no_ray_answers_is_bounded_in_time(monkeypatch, silent):
-    monkeypatch.setattr(joining, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(connect, "ANSWER_SECONDS", 0.2)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(ResourceError, match=r"does not answer as Ray's head does: no answer of a Ray within 0\.2 s"):
         check_cluster(silent)
@@ -57,7 +57,7 @@ def test_an_address_where_no_ray_answers_is_bounded_in_time(monkeypatch, silent)
 
 def test_other_versions_are_named(monkeypatch, silent):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setattr(joining, "_ask_versions", lambda address: {"ray_version": "2.9.0", "python_version": "3.9.1"})
+    monkeypatch.setattr(connect, "_ask_versions", lambda address: {"ray_version": "2.9.0", "python_version": "3.9.1"})
     with pytest.raises(ResourceError, match=r"has Ray 2\.9\.0 instead of .* and Python 3\.9\.1 instead of"):
         check_cluster(silent)
 
@@ -83,6 +83,6 @@ def test_a_token_file_that_is_not_there_is_told_with_what_to_do(monkeypatch, sil
         raise AuthenticationError("RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty: /none. Ensure that the token")
 
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/none")
-    monkeypatch.setattr(joining, "maybe_enable_token_auth_if_token_available", load)
+    monkeypatch.setattr(connect, "maybe_enable_token_auth_if_token_available", load)
     with pytest.raises(ResourceError, match=r"cannot be opened or is empty: /none\. Give it the cluster's token"):
         check_cluster(silent)

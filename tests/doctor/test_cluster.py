@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from digit_search.cluster.nodes import NodeView, clock_offset
 from digit_search.doctor import cluster
 from digit_search.doctor.cluster import judge_clock, judge_failure, judge_node, judge_ray
 from digit_search.errors import ResourceError
-from digit_search.search.cluster_view import NodeView, clock_offset
 
 HERE = {"python": "3.11.7", "ray": "2.60.0", "torch": "2.14.1", "torchvision": "0.29.1", "pyarrow": "26.0.1", "optuna": "5.0.0"}
 

@@ -106,8 +106,8 @@ class Missing:
         if name.partition(".")[0] in {missing}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
-import tune_main
-sys.exit(tune_main.main(["doctor"]))
+from digit_search import cli
+sys.exit(cli.main(["doctor"]))
 """
 
 

@@ -100,7 +100,7 @@ def test_a_store_for_results_is_written_to_and_left_as_it_was(tmp_path):
 
 
 def test_a_store_that_takes_no_file_is_a_problem(tmp_path, monkeypatch):
-    monkeypatch.setattr("digit_search.remote.RETRY_PAUSES_SECONDS", ())
+    monkeypatch.setattr("digit_search.files.object_store.RETRY_PAUSES_SECONDS", ())
     (tmp_path / "file").touch()
     finding = only(check_results(f"file://{tmp_path}/file/runs"))
     assert (finding.level, "cannot be written" in finding.found) == ("problem", True)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from digit_search.config import SearchSettings
+from digit_search.config.settings import SearchSettings
 from digit_search.records import TrialParams
-from digit_search.report.contour_plot import contour_plot, smoothed
 from digit_search.report.importance import ENOUGH_TRIALS, LEAST_TRIALS, importances, placed
-from digit_search.report.importance_plot import importance_plot
 from digit_search.report.parameters import param_scale
+from digit_search.report.plots.contour import contour_plot, smoothed
+from digit_search.report.plots.importance import importance_plot
 from digit_search.report.wording import importance_verdict
 
 SPACE = SearchSettings().space

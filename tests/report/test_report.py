@@ -9,13 +9,13 @@ from base64 import b64encode
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.events import EventLog
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.page import drawn_trials
-from digit_search.report.ranking import ranked
 from digit_search.report.run_data import load_run_data
-from digit_search.run_folder import RunFolder
+from digit_search.run.events import EventLog
+from digit_search.run.layout import RunFolder
+from digit_search.selection.ranking import ranked
 
 COMPLETED, STOPPED, FAILED, INTERRUPTED, RUNNING = TrialStatus
 EVIL = "=1+1 </script><script>alert(1)</script><img src=x onerror=alert(2)> `a` | b \x00\x1b[31m \ud800 \u202e & \"q\" 'r' $x^{"

@@ -1,12 +1,12 @@
 import json
 from dataclasses import replace
 
-from digit_search.events import EventLog
-from digit_search.history import load_history
 from digit_search.records import EarlierTrial, EpochMetrics, RetrainRecord, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
 from digit_search.report.wording import against_baseline, against_runner_up, cost_rows, final_model_lines, headline, what_was_not_done
+from digit_search.run.events import EventLog
+from digit_search.run.state import load_history
 
 COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from digit_search.history import RunHistory
 from digit_search.records import EpochMetrics, RungDecision, TrialParams, TrialStatus
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
+from digit_search.run.state import RunHistory
 
 TRIALS_HEADER = "trial,status,lr,gamma,step_size,batch_size,epochs,best_epoch,val_accuracy,val_loss,images,seconds,device,node,seed,error"
 EPOCHS_HEADER = "trial,epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,images,seconds"

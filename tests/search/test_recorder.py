@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.experiment import Trial
 
+from digit_search.cluster.watchdog import EndSearch
 from digit_search.errors import RayLostError
-from digit_search.events import EventLog
-from digit_search.history import load_history
+from digit_search.monitor.monitor import LiveSearch
 from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
-from digit_search.search.live import LiveSearch
+from digit_search.run.events import EventLog
+from digit_search.run.standing import Standing
+from digit_search.run.state import load_history
 from digit_search.search.recorder import EndOfTrial, NodeLabels, Recorder
-from digit_search.search.standing import Standing
-from digit_search.search.watch import EndSearch
 
 
 def metrics(epoch, accuracy=0.5):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from digit_search.config import AshaSettings
+from digit_search.config.settings import AshaSettings
 from digit_search.records import RungDecision
 from digit_search.search.scheduler import expected_epochs, make_scheduler, rung_steps
 

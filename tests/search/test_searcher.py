@@ -11,12 +11,12 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.utils.util import flatten_dict
 
+from digit_search.config.search_space import Choice, FloatRange, IntRange, default_space
 from digit_search.errors import RunFolderError
 from digit_search.records import PARAM_NAMES, EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.search import recent_study
 from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
 from digit_search.search.study import Told, add_finished, lies_in_space, open_study, trial_seed
-from digit_search.space import Choice, FloatRange, IntRange, default_space
 
 TOLD = Told("val_accuracy", reports_per_epoch=1, max_step=9)
 BASELINE = PlannedTrial(TrialParams(), TrialOrigin.BASELINE)

@@ -7,9 +7,9 @@ import pickle
 import pytest
 import torch
 
-from digit_search.checkpoints import LocalCheckpoints
 from digit_search.errors import StorageError
-from digit_search.run_folder import checkpoint_files, delete_checkpoints
+from digit_search.run.checkpoints import LocalCheckpoints
+from digit_search.run.layout import checkpoint_files, delete_checkpoints
 from digit_search.training.checkpoint import _ChecksumWriter, load_checkpoint, save_checkpoint
 
 

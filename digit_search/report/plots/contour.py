@@ -1,0 +1,136 @@
+"""Accuracy over two parameters at once, interpolated between the trials."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from digit_search.report.formats import number, percent
+from digit_search.report.parameters import LABELS, ParamScale
+from digit_search.report.plots.search import Point, scatter_points
+from digit_search.report.plots.style import (
+    ACCENT,
+    INK,
+    MUTED,
+    accuracy_at,
+    accuracy_ticks,
+    error_decades,
+    legend_above,
+    outcome_handles,
+    percent_label,
+)
+from digit_search.report.plots.svg import HALF, Picture, draw
+
+MAX_LEVELS = 5
+ANOTHER_RATIO = 0.414214
+GRID_STEPS = 90
+BANDWIDTH = 0.12
+"""Of the Gaussian, as a share of the axes."""
+REACH = 1.5
+"""In bandwidths: further from every trial nothing is said."""
+LEAST_DECADES = 1e-3
+
+# Optuna's own plot_contour (5.0) needs scipy, draws with pyplot, and in colours that do not change with the page's theme.
+
+
+def contour_plot(points: Sequence[Point], across: ParamScale, up: ParamScale) -> Picture | None:
+    """The accuracies (trials best first) over two parameters with more than one value each; None where all score the same."""
+    places = np.array([(_share(across, across.place(record)), _share(up, up.place(record))) for record, _ in points])
+    grid, surface = smoothed(places, error_decades(np.array([accuracy for _, accuracy in points])))
+    if surface.max() - surface.min() < LEAST_DECADES:
+        return None
+    levels = _levels(*(float(accuracy_at(end)) for end in (surface.min(), surface.max())))
+
+    def paint(axes: Axes) -> None:
+        _fill(axes, grid, surface, levels)
+        xs = [_share(across, across.place(record) + across.step_aside(record.trial)) for record, _ in points]
+        ys = [_share(up, up.place(record) + up.step_aside(record.trial, ANOTHER_RATIO)) for record, _ in points]
+        scatter_points(axes, points, xs, ys)
+        axes.plot(xs[:1], ys[:1], marker="o", markersize=11, markerfacecolor="none", color=INK, linestyle="none")
+        _scale(axes, (across, xs), (up, ys))
+        handles = [Line2D([], [], marker="o", markersize=9, markerfacecolor="none", color=INK, linestyle="none", label="best")]
+        handles += outcome_handles([record.status for record, _ in points], lines=False)
+        legend_above(axes, [*handles, *_level_handles(levels)], columns=3)
+
+    record, accuracy = points[0]
+    values = " and ".join(f"{scale.name} {_shown(getattr(record.params, scale.name))}" for scale in (across, up))
+    return draw(
+        "contour",
+        f"{across.name} and {up.name} together",
+        alt=f"Contour chart of the accuracy over {across.name} and {up.name}; the best trial reached {percent(accuracy)} at {values}.",
+        caption="The two parameters with the largest shares. The surface is a mean over the trials nearby, in steps: the denser, the more "
+        "accurate. It ends where no trials were.",
+        size=(HALF[0], HALF[1] + 0.5),
+        paint=paint,
+    )
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
+def smoothed(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ma.MaskedArray]:
+    """The mean of the values nearby, weighted by a Gaussian of the distance (Nadaraya 1964, Watson 1964), over the unit square.
+
+    Args:
+        places: float64[n, 2] in [0, 1].
+        values: float64[n].
+
+    Returns:
+        The grid's positions along either axis, float64[GRID_STEPS], and the means, [up, across], masked far from every place.
+    """
+    grid = np.linspace(0, 1, GRID_STEPS)
+    nearness = [np.exp(-0.5 * ((grid[:, None] - places[:, axis]) / BANDWIDTH) ** 2) for axis in (0, 1)]
+    weights = nearness[1][:, None, :] * nearness[0][None, :, :]
+    means = weights @ values / np.maximum(weights.sum(axis=-1), 1e-300)
+    return grid, np.ma.masked_array(means, weights.max(axis=-1) < np.exp(-0.5 * REACH**2))
+
+
+def _share(scale: ParamScale, position: float) -> float:
+    """Along the axis, from 0 to 1: nearness means the same for both."""
+    return (position - scale.low) / (scale.high - scale.low)
+
+
+def _levels(low: float, high: float) -> list[float]:
+    """At most `MAX_LEVELS` round accuracies between the worst and the best, with 0 below and 1 above them."""
+    return [0.0, *[tick for tick in accuracy_ticks(low, high, 1 / MAX_LEVELS) if low < tick < 1][-MAX_LEVELS:], 1.0]
+
+
+def _shade(index: int, num_levels: int) -> tuple[float, float, float, float]:
+    """The accent the denser, the higher: on light and on dark alike."""
+    return to_rgba(ACCENT, 0.06 + 0.54 * index / max(num_levels - 1, 1))
+
+
+def _fill(axes: Axes, grid: np.ndarray, surface: np.ma.MaskedArray, levels: Sequence[float]) -> None:
+    bounds = error_decades(np.array(levels))
+    # Whatever the rounding, the ends belong to the surface.
+    bounds[0], bounds[-1] = bounds[0] - 1e-6, bounds[-1] + 1e-6
+    colors = [_shade(index, len(levels) - 1) for index in range(len(levels) - 1)]
+    axes.contourf(grid, grid, surface, levels=bounds, colors=colors, zorder=1)
+    axes.contour(grid, grid, surface, levels=bounds[1:-1], colors=[MUTED], linewidths=0.6, linestyles="solid", zorder=1.5)
+
+
+def _level_handles(levels: Sequence[float]) -> list[Patch]:
+    edges = range(len(levels) - 1)
+    return [
+        Patch(
+            facecolor=_shade(index, len(levels) - 1),
+            edgecolor=MUTED,
+            linewidth=0.6,
+            label=f"from {percent_label(levels[index])}" if index else f"below {percent_label(levels[1])}",
+        )
+        for index in edges
+    ]
+
+
+def _scale(axes: Axes, across: tuple[ParamScale, Sequence[float]], up: tuple[ParamScale, Sequence[float]]) -> None:
+    """Ticks and limits for both axes; each is a parameter and where its marks are."""
+    for (scale, marks), axis, limit in ((across, axes.xaxis, axes.set_xlim), (up, axes.yaxis, axes.set_ylim)):
+        limit(min(0, *marks) - 0.05, max(1, *marks) + 0.05)
+        ticks = scale.ticks()
+        axis.set_ticks([_share(scale, position) for position, _ in ticks], [text for _, text in ticks])
+        axis.set_label_text(LABELS[scale.name])
+    axes.grid(visible=False)

@@ -1,0 +1,188 @@
+"""Learning curves: of all trials, and of the winner's retraining."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialRecord, TrialStatus
+from digit_search.report.formats import number, percent, plural
+from digit_search.report.plots.style import (
+    ACCENT,
+    FONT_POINTS,
+    INK,
+    LOOKS,
+    MANY_TRIALS,
+    MUTED,
+    legend_above,
+    outcome_handles,
+    scale_accuracy,
+    scale_loss,
+)
+from digit_search.report.plots.svg import HALF, WIDE, Picture, draw, trial_link
+from digit_search.selection.ranking import ranked
+
+MAX_EPOCH_TICKS = 12
+LETTER_SHARE = 0.0085
+"""About the width of a letter over a rung, as a share of the axes."""
+
+
+def learning_curves(
+    records: Sequence[TrialRecord], rungs: Sequence[RungDecision], rank_by: str, confirmed: int | None = None
+) -> Picture | None:
+    """Every trial's validation accuracy by epoch, with ASHA's rungs; None before the first epoch.
+
+    Args:
+        confirmed: the trial that won by fresh trainings, if any.
+    """
+    reported = [record for record in records if record.epochs]
+    if not reported:
+        return None
+    order = ranked(reported, rank_by)
+    winner = order[0].trial if order else None
+
+    def paint(axes: Axes) -> None:
+        roles = {record.trial: _roles(record, winner, confirmed) for record in reported}
+        highlighted = [record for record in reported if roles[record.trial]]
+        for record in reported:
+            _draw_trial(axes, record, is_faint=len(reported) > MANY_TRIALS)
+        scale_accuracy(axes, [metrics.scored_accuracy for record in reported for metrics in record.epochs])
+        _scale_epochs(axes, [metrics.epoch for record in reported for metrics in record.epochs])
+        _draw_rungs(axes, rungs)
+        _highlight(axes, highlighted, winner, roles)
+        axes.set_ylabel("validation accuracy")
+        legend_above(axes, outcome_handles([record.status for record in reported], lines=True))
+
+    return draw(
+        "learning-curves",
+        "Learning curves of all trials",
+        alt=_alt(reported, winner),
+        caption="Validation accuracy after each epoch; the axis stretches towards 100 %. A curve ends with the mark of its outcome. "
+        "Vertical lines are ASHA's rungs, with how many of the trials that reached each went on.",
+        size=WIDE,
+        paint=paint,
+    )
+
+
+def _alt(records: Sequence[TrialRecord], winner: int | None) -> str:
+    stopped = sum(record.status is TrialStatus.STOPPED for record in records)
+    best = f"; the best is trial {winner}" if winner is not None else ""
+    return f"Line chart of validation accuracy by epoch for {plural(len(records), 'trial')}, {stopped} of them stopped early{best}."
+
+
+def _draw_trial(axes: Axes, record: TrialRecord, *, is_faint: bool) -> None:
+    look = LOOKS[record.status]
+    epochs = [metrics.epoch for metrics in record.epochs]
+    accuracies = [metrics.scored_accuracy for metrics in record.epochs]
+    width, alpha, size = (0.7, 0.45, 3.5) if is_faint else (1.1, 0.8, 5)
+    address = None if is_faint else trial_link(record.trial)
+    axes.plot(epochs, accuracies, color=look.color, linestyle=look.line, linewidth=width, alpha=alpha, url=address)
+    axes.plot(epochs[-1:], accuracies[-1:], color=look.color, marker=look.marker, markersize=size, url=address, zorder=3)
+
+
+def _scale_epochs(axes: Axes, epochs: Sequence[float]) -> None:
+    low, high = min(epochs), max(epochs)
+    # A single report would otherwise stand on an axis of hundredths of an epoch.
+    pad = 0.03 * (high - low) or 0.5
+    axes.set_xlim(low - pad, high + pad)
+    ticks = sorted(set(epochs))
+    if len(ticks) <= MAX_EPOCH_TICKS:
+        axes.set_xticks(ticks, [number(tick) for tick in ticks])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(MAX_EPOCH_TICKS, steps=[1, 2, 5, 10], integer=high - low >= 2))
+    axes.set_xlabel("epoch")
+
+
+def _draw_rungs(axes: Axes, rungs: Sequence[RungDecision]) -> None:
+    """A line at each rung with how many passed, the texts in as many rows as they need not to touch."""
+    left, right = axes.get_xlim()
+    row_ends: list[float] = []
+    for epoch in sorted({rung.rung_epochs for rung in rungs}):
+        if not left <= epoch <= right:
+            continue
+        decisions = [rung for rung in rungs if rung.rung_epochs == epoch]
+        text = f"rung {number(epoch)}: {sum(rung.passed for rung in decisions)} of {len(decisions)} went on"
+        width = LETTER_SHARE * len(text) * (right - left)
+        start = min(epoch, right - width)
+        row = next((index for index, end in enumerate(row_ends) if start > end), len(row_ends))
+        row_ends[row:] = [start + width, *row_ends[row + 1 :]]
+        axes.axvline(epoch, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        place = {"xy": (start, 1), "xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(text, xytext=(-2, 4 + 12 * row), color=MUTED, fontsize=FONT_POINTS - 0.5, **place)
+
+
+def _roles(record: TrialRecord, best: int | None, confirmed: int | None) -> str:
+    """What sets the trial apart from the others; empty for most."""
+    held = (("best", record.trial == best), ("baseline", record.origin is TrialOrigin.BASELINE), ("confirmed", record.trial == confirmed))
+    return " and ".join(role for role, holds in held if holds)
+
+
+def _highlight(axes: Axes, records: Sequence[TrialRecord], winner: int | None, roles: Mapping[int, str]) -> None:
+    """Draw trials over the others, and name them at the right edge of the axes."""
+    named = []
+    for record in records:
+        accuracies = [metrics.scored_accuracy for metrics in record.epochs]
+        is_winner = record.trial == winner
+        color = LOOKS[record.status].color if is_winner else INK
+        style = {"linewidth": 2.6, "linestyle": "-"} if is_winner else {"linewidth": 1.8, "linestyle": (0, (5, 1.5))}
+        axes.plot([metrics.epoch for metrics in record.epochs], accuracies, color=color, zorder=4, url=trial_link(record.trial), **style)
+        named.append((accuracies[-1], f"trial {record.trial}, {roles[record.trial]}", color))
+    _name_at_right(axes, named)
+
+
+def _name_at_right(axes: Axes, named: Sequence[tuple[float, str, str]]) -> None:
+    """Write texts beside the axes at their heights, pushed apart where they would touch."""
+    height_points = axes.figure.get_figheight() * 72 * 0.72
+    bottom, top = (axes.transScale.transform((1, value))[1] for value in axes.get_ylim())
+    last = -np.inf
+    for accuracy, text, color in sorted(named):
+        share = (axes.transScale.transform((1, accuracy))[1] - bottom) / (top - bottom)
+        last = max(share, last + 13 / height_points)
+        axes.annotate(text, (1, last), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", color=color)
+
+
+def retrain_curves(record: RetrainRecord | None) -> list[Picture]:
+    """The accuracy and the loss of the winner's retraining by epoch, with the best epoch marked; nothing before it was retrained."""
+    if record is None or not record.epochs:
+        return []
+    best = next((metrics for metrics in record.epochs if metrics.epoch == record.best_epoch), record.epochs[-1])
+    ends = f"best at epoch {number(best.epoch)}"
+    return [
+        draw(
+            "retrain-accuracy",
+            "Retraining: accuracy",
+            alt=f"Line chart of training and validation accuracy by epoch; {ends} with {percent(best.scored_accuracy)} on validation.",
+            caption="The marked epoch has the lowest validation loss; its weights are kept.",
+            size=HALF,
+            paint=_retrain_painter(record.epochs, best, "accuracy"),
+        ),
+        draw(
+            "retrain-loss",
+            "Retraining: loss",
+            alt=f"Line chart of training and validation loss by epoch; {ends} with a validation loss of {number(best.scored_loss)}.",
+            caption="Mean cross-entropy over images, on a logarithmic axis. Training images are rotated, validation images are not.",
+            size=HALF,
+            paint=_retrain_painter(record.epochs, best, "loss"),
+        ),
+    ]
+
+
+def _retrain_painter(epochs: Sequence[EpochMetrics], best: EpochMetrics, what: str) -> Callable[[Axes], None]:
+    def paint(axes: Axes) -> None:
+        trained = [getattr(metrics, f"train_{what}") for metrics in epochs]
+        validated = [getattr(metrics, f"scored_{what}") for metrics in epochs]
+        numbers = [metrics.epoch for metrics in epochs]
+        (train,) = axes.plot(numbers, trained, color=MUTED, linestyle="--", marker=".", label="training")
+        (validation,) = axes.plot(numbers, validated, color=ACCENT, marker="o", markersize=4, label="validation")
+        place = [best.epoch], [getattr(best, f"scored_{what}")]
+        (mark,) = axes.plot(*place, color=INK, marker="*", markersize=11, linestyle="none", label="best epoch")
+        _scale_epochs(axes, numbers)
+        if what == "accuracy":
+            scale_accuracy(axes, trained + validated)
+        else:
+            scale_loss(axes)
+        axes.set_ylabel("cross-entropy" if what == "loss" else what)
+        legend_above(axes, [train, validation, mark])
+
+    return paint

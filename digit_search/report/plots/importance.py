@@ -1,0 +1,56 @@
+"""What each parameter matters, with what chance alone would show."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from digit_search.report.formats import percent
+from digit_search.report.importance import ENOUGH_TRIALS, NUM_RESAMPLES, NUM_SHUFFLES, Importance
+from digit_search.report.plots.style import ACCENT, GRID, INK, MUTED, legend_above, percent_label
+from digit_search.report.plots.svg import HALF, Picture, draw
+from digit_search.report.wording import importance_verdict
+
+
+def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "importance") -> Picture | None:
+    """A row a parameter; None without any. `name` is unique on the page."""
+    if not found:
+        return None
+
+    def paint(axes: Axes) -> None:
+        for row, importance in enumerate(found):
+            _draw_row(axes, row, importance)
+        axes.set_yticks(range(len(found)), [importance.name for importance in found])
+        axes.set_ylim(len(found) - 0.45, -0.55)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], [percent_label(tick) for tick in (0, 0.25, 0.5, 0.75, 1)])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("share")
+        mark = Line2D([], [], color=ACCENT, marker="o", markersize=7, linewidth=1.8, label="beyond chance")
+        faint = Line2D([], [], color=MUTED, marker="o", markerfacecolor="none", markersize=7, linewidth=1.8, label="within it")
+        legend_above(axes, [mark, faint, Patch(facecolor=GRID, edgecolor=MUTED, linewidth=0.6, label="chance alone")])
+
+    shares = ", ".join(f"{importance.name} {percent(importance.share, 0)}" for importance in found)
+    few = " The trials are too few to tell." if num_trials < ENOUGH_TRIALS else ""
+    return draw(
+        name,
+        "Shares of the importance",
+        alt=f"Dot chart of the importance of the parameters: {shares}. {importance_verdict(found, num_trials)}",
+        caption="How differently the best quarter of the trials is spread (PED-ANOVA; Watanabe, Bansal and Hutter 2023). Lines: 80 % of "
+        f"{NUM_RESAMPLES} draws of these trials. Grey: what shuffled scores reach, but for 5 % of {NUM_SHUFFLES} shuffles.{few}",
+        size=(HALF[0], 1.4 + 0.36 * len(found)),
+        paint=paint,
+    )
+
+
+def _draw_row(axes: Axes, row: int, importance: Importance) -> None:
+    color = ACCENT if importance.stands_out else MUTED
+    chance = min(importance.chance, 1.0)
+    axes.barh(row, chance, height=0.62, facecolor=GRID, edgecolor=MUTED, linewidth=0.6, zorder=1)
+    axes.hlines(row, *importance.interval, color=color, linewidth=1.8, zorder=3)
+    fill = color if importance.stands_out else "none"
+    axes.plot([importance.share], [row], marker="o", markersize=8, color=color, markerfacecolor=fill, linestyle="none", clip_on=False)
+    place = {"xy": (1, row), "xycoords": axes.get_yaxis_transform(), "xytext": (7, 0), "textcoords": "offset points"}
+    axes.annotate(percent(importance.share, 0), va="center", color=INK, **place)

@@ -1,0 +1,138 @@
+"""How the search went: its best score over time, and its scores along each parameter."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from digit_search.config.search_space import Dimension, ParamValue
+from digit_search.records import TrialOrigin, TrialRecord
+from digit_search.report.formats import number, percent, plural
+from digit_search.report.parameters import LABELS, ROUND_STEPS, ParamScale, param_scale, shown_params
+from digit_search.report.plots.style import ACCENT, INK, LOOKS, MANY_TRIALS, MUTED, legend_above, outcome_handles, scale_accuracy
+from digit_search.report.plots.svg import HALF, Picture, draw, trial_link
+from digit_search.selection.ranking import best_epoch, ranked
+
+Point = tuple[TrialRecord, float]
+"""A trial and the scored accuracy of its best epoch."""
+
+
+def scored_points(records: Sequence[TrialRecord], rank_by: str) -> list[Point]:
+    """The trials that can be chosen with their accuracies, best first."""
+    return [(record, best_epoch(record, rank_by).scored_accuracy) for record in ranked(records, rank_by)]
+
+
+def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]:
+    """Scores and the best so far, once over trials and once over training images; nothing before the first score."""
+    points = scored_points(records, rank_by)
+    if not points:
+        return []
+    by_number = sorted(points, key=lambda point: point[0].trial)
+    by_end = sorted(points, key=lambda point: (point[0].ended_at, point[0].trial))
+    best = f"the best reached {percent(points[0][1])} (trial {points[0][0].trial})"
+    return [
+        draw(
+            "history-trials",
+            "Optimisation history, by trial",
+            alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} in the order of their numbers; {best}.",
+            caption="Each trial at the best accuracy that it reached, and the best so far as a line.",
+            size=HALF,
+            paint=_history_painter(by_number, [point[0].trial for point in by_number], "trial"),
+        ),
+        draw(
+            "history-images",
+            "Optimisation history, by effort",
+            alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} over the images trained on until each ended; {best}.",
+            caption="The same over the training images that all trials had seen when each ended: what the early stops saved shows here.",
+            size=HALF,
+            paint=_history_painter(by_end, _effort(by_end), "training images, thousands"),
+        ),
+    ]
+
+
+def _effort(points: Sequence[Point]) -> list[float]:
+    """Thousands of training images until each trial's end, its own included."""
+    return (np.cumsum([record.images for record, _ in points]) / 1000).tolist()
+
+
+def _history_painter(points: Sequence[Point], places: Sequence[float], label: str) -> Callable[[Axes], None]:
+    def paint(axes: Axes) -> None:
+        accuracies = [accuracy for _, accuracy in points]
+        axes.step(places, np.maximum.accumulate(accuracies), where="post", color=ACCENT, linewidth=2, label="best so far")
+        scatter_points(axes, points, places, accuracies)
+        handles = [Line2D([], [], color=ACCENT, linewidth=2, label="best so far"), *_baseline(axes, points)]
+        scale_accuracy(axes, accuracies)
+        if len(places) == 1:
+            axes.set_xticks(places, [number(places[0])])
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(7, steps=ROUND_STEPS, integer=label == "trial"))
+        axes.set_xlabel(label)
+        axes.set_ylabel("validation accuracy")
+        legend_above(axes, [*handles, *outcome_handles([record.status for record, _ in points], lines=False)], columns=3)
+
+    return paint
+
+
+def scatter_points(axes: Axes, points: Sequence[Point], across: Sequence[float], up: Sequence[float]) -> None:
+    """Mark each trial by its outcome at its place; linked to its details where there are not too many."""
+    if len(points) <= MANY_TRIALS:
+        groups = [([number], record.status, trial_link(record.trial)) for number, (record, _) in enumerate(points)]
+    else:
+        groups = [([i for i, (record, _) in enumerate(points) if record.status is status], status, None) for status in LOOKS]
+    for members, status, address in groups:
+        style = {"color": LOOKS[status].color, "marker": LOOKS[status].marker, "linestyle": "none"}
+        style |= {"alpha": 0.85} if len(points) <= MANY_TRIALS else {"alpha": 0.6, "markersize": 3.5}
+        axes.plot([across[i] for i in members], [up[i] for i in members], url=address, **style)
+
+
+def _baseline(axes: Axes, points: Sequence[Point]) -> list[Line2D]:
+    """The baseline's accuracy as a level line; the handles for the legend."""
+    found = [accuracy for record, accuracy in points if record.origin is TrialOrigin.BASELINE]
+    return [axes.axhline(accuracy, color=INK, linestyle=(0, (5, 1.5)), linewidth=1.2, label="baseline") for accuracy in found[:1]]
+
+
+def slice_plots(records: Sequence[TrialRecord], rank_by: str, space: Mapping[str, Dimension | ParamValue]) -> list[Picture]:
+    """One picture a parameter: the accuracies over its values; nothing before the first score."""
+    points = scored_points(records, rank_by)
+    if not points:
+        return []
+    chosen = [record for record, _ in points]
+    return [_slice_plot(points, param_scale(name, chosen, space.get(name))) for name in shown_params(chosen)]
+
+
+def _slice_plot(points: Sequence[Point], scale: ParamScale) -> Picture:
+    best = getattr(points[0][0].params, scale.name)
+    label = LABELS[scale.name]
+
+    def paint(axes: Axes) -> None:
+        places = [scale.place(record) + scale.step_aside(record.trial) for record, _ in points]
+        scatter_points(axes, points, places, [accuracy for _, accuracy in points])
+        axes.plot(places[:1], [points[0][1]], marker="o", markersize=11, markerfacecolor="none", color=INK, linestyle="none")
+        handles = [Line2D([], [], marker="o", markersize=9, markerfacecolor="none", color=INK, linestyle="none", label="best")]
+        scale_accuracy(axes, [accuracy for _, accuracy in points])
+        _scale_param(axes, scale, places)
+        axes.set_xlabel(label)
+        axes.set_ylabel("validation accuracy")
+        legend_above(axes, [*handles, *outcome_handles([record.status for record, _ in points], lines=False)], columns=5)
+
+    return draw(
+        f"slice-{scale.name.replace('_', '-')}",
+        scale.name,
+        alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} over {label}; the best has {best}.",
+        caption="",
+        size=HALF,
+        paint=paint,
+    )
+
+
+def _scale_param(axes: Axes, scale: ParamScale, places: Sequence[float]) -> None:
+    # Steps aside stay within half a step of their value, also where there is one value only.
+    room = 0.5 if scale.is_coarse else 0.0
+    low, high = min([*places, scale.low - room]), max([*places, scale.high + room])
+    pad = 0.05 * (high - low) or 0.5 * (abs(low) or 1)
+    axes.set_xlim(low - pad, high + pad)
+    ticks = scale.ticks()
+    axes.set_xticks([position for position, _ in ticks], [text for _, text in ticks])
+    axes.tick_params(axis="x", color=MUTED)

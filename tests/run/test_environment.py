@@ -1,0 +1,75 @@
+"""Whether a run may go on: with its data, its settings and its versions."""
+
+import json
+
+import pytest
+
+from digit_search.config.settings import load_settings
+from digit_search.data.load import load_digits
+from digit_search.data.split import split_rows
+from digit_search.data.table import label_view
+from digit_search.errors import RunFolderError
+from digit_search.run import environment
+from digit_search.run.environment import check_same_run, check_same_settings, describe_environment
+
+
+@pytest.fixture
+def digits(tiny_data):
+    return load_digits(str(tiny_data), cache_dir="")
+
+
+@pytest.fixture
+def path(tmp_path, digits):
+    """The environment.json of a run with the default settings."""
+    split = split_rows(label_view(digits.train), validation_fraction=0.1, seed=0, file="train.csv")
+    path = tmp_path / "environment.json"
+    path.write_text(describe_environment(load_settings(), digits, split))
+    return path
+
+
+def test_the_same_data_settings_and_versions_go_on(path, digits):
+    check_same_settings(path, load_settings())
+    check_same_run(path, digits, force=False)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "difference"),
+    [
+        ("search.samples=7", "search.samples was 20 and is 7"),
+        ("seed=1", "seed was 0 and is 1"),
+        ("search.space.lr.high=0.1", "search.space was "),
+        ("resources.cpus_per_trial=2", "resources.cpus_per_trial was 1 and is 2"),
+        ("search.asha.max_epochs=30", "search.asha.max_epochs was 7 and is 30"),
+    ],
+)
+def test_changed_settings_are_refused_each_with_its_name(path, assignment, difference):
+    with pytest.raises(RunFolderError, match=r"config\.toml: expected the settings that the run began with") as caught:
+        check_same_settings(path, load_settings(None, [assignment]))
+    assert difference in str(caught.value)
+
+
+def test_what_changes_no_result_may_change(path):
+    changes = ["resources.workers=1", "ray.dashboard=false", "search.trial_timeout=", "search.max_failures=9", "data.dir=elsewhere"]
+    check_same_settings(path, load_settings(None, changes))
+
+
+def test_a_run_of_an_older_version_lacks_a_setting_and_goes_on(path):
+    begun = json.loads(path.read_text())
+    del begun["settings"]["search"]["asha"]
+    path.write_text(json.dumps(begun))
+    check_same_settings(path, load_settings())
+
+
+def test_other_data_are_refused_even_by_force(path, digits):
+    begun = json.loads(path.read_text())
+    begun["data"]["train_fingerprint"] = "0" * 64
+    path.write_text(json.dumps(begun))
+    with pytest.raises(RunFolderError, match=r"expected the train\.csv that the run began with"):
+        check_same_run(path, digits, force=True)
+
+
+def test_other_versions_are_refused_by_name_but_for_force(path, digits, monkeypatch):
+    monkeypatch.setattr(environment, "library_versions", lambda: {"torch": "99"})
+    with pytest.raises(RunFolderError, match=r"torch 2\.\S+ is now 99.*--force"):
+        check_same_run(path, digits, force=False)
+    check_same_run(path, digits, force=True)
