@@ -33,7 +33,7 @@ from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
 from digit_search.search.scheduler import STEP
@@ -53,7 +53,7 @@ def report_only(config: dict, table: object, setup: search.TrialSetup) -> None:
         loss = first_loss / epoch
         metrics = {"epoch": float(epoch), "train_loss": loss, "train_accuracy": 0.5, "val_loss": loss, "val_accuracy": 0.5}
         metrics |= {"lr": config["lr"], "images": 0, "seconds": 0.0, "ema_val_loss": loss, "ema_val_accuracy": 0.5}
-        tune.report({STEP: epoch, setup.told.metric: loss, "metrics": metrics, "device": "none", "node_id": node})
+        tune.report({STEP: epoch, setup.objective.metric: loss, "metrics": metrics, "device": "none", "node_id": node})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def main() -> None:
     profile = cProfile.Profile()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = RunFolder(Path(name))
-        write_whole(folder.config, to_toml(settings))
+        write_atomically(folder.config, to_toml(settings))
         EventLog(folder.events).phase("search", at=time.time())
         send_chatter_to(folder.log)
         after_trial = after_trial_of(settings, folder)

@@ -27,7 +27,7 @@ from digit_search.config.settings import RunSettings, to_toml
 from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.table import label_view, pixel_view
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
@@ -137,9 +137,9 @@ def write_run(folder: RunFolder, num_trials: int, seed: int = 0) -> None:
     folder.path.mkdir(parents=True)
     settings = RunSettings(seed=seed)
     settings = settings.model_copy(update={"search": settings.search.model_copy(update={"samples": num_trials})})
-    write_whole(folder.config, to_toml(settings))
+    write_atomically(folder.config, to_toml(settings))
     split = {"num_train": NUM_TRAIN, "num_validation": NUM_VALIDATION}
-    write_whole(folder.environment, json.dumps({"split": split, "data": {"embedded": False}}))
+    write_atomically(folder.environment, json.dumps({"split": split, "data": {"embedded": False}}))
     log = EventLog(folder.events)
     log.phase("read", 1.8e9)
     log.phase("search", 1.8e9 + 5)
@@ -152,7 +152,7 @@ def write_run(folder: RunFolder, num_trials: int, seed: int = 0) -> None:
     log.retrained(RetrainRecord(1, params, 1, tuple(epochs), *scores, NUM_TRAIN, NUM_VALIDATION, "cpu", 99.0, 28000), end + 99)
     log.phase("done", end + 100)
     write_predictions(folder.validation, generator)
-    write_whole(folder.solution, "ImageId,Label\n1,2\n")
+    write_atomically(folder.solution, "ImageId,Label\n1,2\n")
 
 
 def main() -> None:

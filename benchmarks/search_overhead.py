@@ -31,7 +31,7 @@ from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.run.events import EventLog, read_events
 from digit_search.run.layout import RunFolder
 from digit_search.run.state import RunHistory, build_history
@@ -45,7 +45,7 @@ def report_only(config: dict, table: object, setup: search.TrialSetup) -> None:
     from digit_search.records import EpochMetrics
     from digit_search.search.worker import _Reporter
 
-    reporter = _Reporter(setup.told)
+    reporter = _Reporter(setup.objective)
     reporter.device = "none"
     first_loss = 0.1 + config["seed"] % 1000 / 1000
     for epoch in range(1, setup.max_epochs + 1):
@@ -57,7 +57,7 @@ def search_nothing(settings: RunSettings, folder: RunFolder, workers: int) -> fl
     """Run the search into the folder; return when Ray was up, in seconds since the Unix epoch."""
     table = read_train(SAMPLE_FOLDER / "train.csv.gz")
     split = split_rows(label_view(table), validation_fraction=settings.data.validation_fraction, seed=settings.seed)
-    write_whole(folder.config, to_toml(settings))
+    write_atomically(folder.config, to_toml(settings))
     EventLog(folder.events).phase("search", at=time.time())
     send_chatter_to(folder.log)
     control = search.SearchControl(lambda: False, float("inf"))

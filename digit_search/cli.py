@@ -209,9 +209,9 @@ def _report_on(folders: Sequence["RunFolder"], arguments: argparse.Namespace) ->
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    from digit_search.doctor.examine import Wishes, examine
+    from digit_search.doctor.examine import DoctorOptions, examine
 
-    wishes = Wishes(arguments.doctor_address, arguments.doctor_data, arguments.doctor_config, arguments.results)
+    wishes = DoctorOptions(arguments.doctor_address, arguments.doctor_data, arguments.doctor_config, arguments.results)
     examine(wishes, say, as_json=arguments.json)
 
 

@@ -13,7 +13,7 @@ from digit_search.data.reader import read_test
 from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
 from digit_search.errors import ResourceError, RunFolderError, SearchError, StorageError
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.records import EarlierTrial, RetrainRecord, TrialRecord
 from digit_search.report.build import write_report, write_tables
 from digit_search.run.environment import check_dashboard_host, check_same_run, check_same_settings, describe_environment
@@ -70,7 +70,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         digits, split = _read(settings, say)
         check_same_settings(folder.environment, settings)
         check_same_run(folder.environment, digits, force=force)
-        folder.sweep()
+        folder.delete_temporary_files()
         EventLog(folder.events).phase("resume", at=time.time())
         say(f"going on with {folder.shown()}")
         _search_retrain_report(settings, folder, digits, split, interrupts, say)
@@ -203,7 +203,7 @@ def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowS
     """Write the run's settings and surroundings into its folder; return the settings as resolved."""
     where = "sample" if digits.source.embedded else str(digits.source.folder.resolve())
     resolved = settings.model_copy(update={"data": settings.data.model_copy(update={"dir": where})})
-    write_whole(folder.environment, describe_environment(resolved, digits, split))
+    write_atomically(folder.environment, describe_environment(resolved, digits, split))
     # Another process may have died at this point.
     folder.events.unlink(missing_ok=True)
     events = EventLog(folder.events)
@@ -211,7 +211,7 @@ def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowS
         events.warm_trial(earlier, at=time.time())
     events.phase("read", at=time.time())
     # Last: a folder with a config.toml is a run.
-    write_whole(folder.config, to_toml(resolved))
+    write_atomically(folder.config, to_toml(resolved))
     return resolved
 
 

@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter
 
 from digit_search.cluster.placement import WorkerPlan, trials_that_fit
-from digit_search.cluster.storage_probe import UNREACHED, Reach
+from digit_search.cluster.storage_probe import UNREACHED, StorageProbe
 from digit_search.cluster.watchdog import EndSearch
 from digit_search.errors import RayLostError, StorageError
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterNow:
+class ClusterSnapshot:
     """What a cluster offers at this moment."""
 
     nodes: Mapping[str, Mapping[str, float]]
@@ -41,7 +41,7 @@ class ClusterNow:
     """Which of these is ours."""
 
 
-def look_at_cluster() -> ClusterNow:
+def snapshot_cluster() -> ClusterSnapshot:
     """Ask Ray's head.
 
     Raises:
@@ -57,7 +57,7 @@ def look_at_cluster() -> ClusterNow:
     mine = ray.get_runtime_context().get_job_id()
     searches.setdefault(mine, 1)
     order = sorted(searches)
-    return ClusterNow(
+    return ClusterSnapshot(
         nodes={node["NodeID"]: node["Resources"] for node in alive},
         may_grow=any(NODE_GROUP_LABEL in node["Labels"] for node in alive),
         wants=[searches[job] for job in order],
@@ -83,7 +83,7 @@ def fair_shares(room: int, wants: Sequence[int]) -> list[int]:
     return [max(share, 1) for share in shares]
 
 
-class Room(Callback):
+class CapacityCallback(Callback):
     """Lets as many trials run as the cluster has room for now, and asks its autoscaler for as much again.
 
     A trial that finds its node unable to keep checkpoints is begun again on another, which does not count as one of its failures.
@@ -95,9 +95,9 @@ class Room(Callback):
         plan: WorkerPlan,
         *,
         most: int,
-        reach: Reach,
+        reach: StorageProbe,
         tell: Callable[[str], None],
-        look: Callable[[], ClusterNow] = look_at_cluster,
+        look: Callable[[], ClusterSnapshot] = snapshot_cluster,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what is needed.
@@ -154,7 +154,7 @@ class Room(Callback):
             trial.max_failures -= 1
             trial.run_metadata.num_failures -= 1
 
-    def _adapt(self, cluster: ClusterNow) -> None:
+    def _adapt(self, cluster: ClusterSnapshot) -> None:
         usable = {node: resources for node, resources in cluster.nodes.items() if node in self._reach.good}
         if usable.keys() - self._nodes:
             self._grown_at = self._now()

@@ -16,7 +16,7 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from digit_search.errors import ResourceError, StorageError
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.files.object_store import Remote, is_uri
 
 ANSWER_SECONDS = 120.0
@@ -67,7 +67,7 @@ def _mark(token: str, node: str = "") -> str:
     return f".reach-{token[:8]}{'-' if node else ''}{node}"
 
 
-class Reach:
+class StorageProbe:
     """Asks each node once, and keeps trials away from those that cannot."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Reach:
         """Leave the mark that the nodes look for."""
         if not is_uri(self._folder):
             Path(self._folder).mkdir(parents=True, exist_ok=True)
-            write_whole(Path(self._folder) / _mark(self.token), self.token)
+            write_atomically(Path(self._folder) / _mark(self.token), self.token)
 
     def end(self) -> None:
         """Take all marks away."""
@@ -177,7 +177,7 @@ def _ask_node(folder: str, token: str, node: str) -> Any:
     return task.remote(folder, token, node)
 
 
-class TrialPlace(PlacementGroupFactory):
+class AvoidNodes(PlacementGroupFactory):
     """Where a trial may run: on any node but those that `reach` found bad, whenever Tune asks for the place."""
 
     def __init__(self, resources: Mapping[str, float], bad: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ NAME_WIDTH = 18
 
 
 @dataclass(frozen=True)
-class Wishes:
+class DoctorOptions:
     """What a run would be given; None where that was not said."""
 
     address: str | None = None
@@ -23,7 +23,7 @@ class Wishes:
     results: str = "results"
 
 
-def examine(wishes: Wishes, say: Callable[[str], None], *, as_json: bool = False) -> None:
+def examine(wishes: DoctorOptions, say: Callable[[str], None], *, as_json: bool = False) -> None:
     """Tell what is there, with the remedy where something is missing.
 
     Raises:
@@ -55,7 +55,7 @@ def line_of(finding: Finding) -> str:
     return f"{line}\n{'':<{NAME_WIDTH + 9}} -> {finding.remedy}" if finding.remedy else line
 
 
-def all_findings(wishes: Wishes) -> Iterator[Finding]:
+def all_findings(wishes: DoctorOptions) -> Iterator[Finding]:
     """Quick ones first; Ray last, which takes seconds to start."""
     settings, found = read_settings(wishes)
     ray = settings.ray if settings else None
@@ -80,7 +80,7 @@ def all_findings(wishes: Wishes) -> Iterator[Finding]:
         yield problem("Ray", "not tried, since the settings cannot be read", "see above")
 
 
-def read_settings(wishes: Wishes) -> tuple[Any, list[Finding]]:
+def read_settings(wishes: DoctorOptions) -> tuple[Any, list[Finding]]:
     """The run's settings, None where they cannot be read, and what is to be said of that."""
 
     def read() -> Iterator[Finding]:

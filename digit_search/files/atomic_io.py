@@ -13,7 +13,7 @@ TEMPORARY = ".tmp"
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write that takes the old one's place when all of it is on the disk: at every moment one of them is there.
 
     Raises:
@@ -36,17 +36,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that at every moment either the old or the new content is there, also after a power cut.
 
     Raises:
         StorageError: if the disk does not take it.
     """
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def delete_temporaries(folder: Path) -> None:
+def delete_temporary_files(folder: Path) -> None:
     """Delete half-written files whose writer was killed. Nobody else may be writing in the folder."""
     for path in folder.glob(f".*{TEMPORARY}"):
         path.unlink(missing_ok=True)

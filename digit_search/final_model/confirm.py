@@ -12,7 +12,7 @@ from digit_search.config.settings import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import TrialError
-from digit_search.final_model.retrain import final_device, final_trainer, hand_over, train_to_the_end
+from digit_search.final_model.retrain import export_model, final_device, final_trainer, train_with_early_stopping
 from digit_search.records import Confirmation, RetrainRecord, TrialRecord
 from digit_search.run.checkpoints import LocalCheckpoints
 from digit_search.run.events import EventLog
@@ -50,7 +50,7 @@ def confirm_best(settings: RunSettings, folder: RunFolder, digits: Digits, split
     scores = confirmed_scores(confirmations, rank_by)
     _tell(scores, len(split.validation), say)
     winner = candidates[scores[0].trial]
-    retrained = _hand_over_chosen(settings, folder, digits, split, winner, best_confirmation(confirmations, winner.trial, rank_by))
+    retrained = _export_chosen(settings, folder, digits, split, winner, best_confirmation(confirmations, winner.trial, rank_by))
     events.confirmed(winner.trial, at=time.time())
     events.retrained(retrained, at=time.time())
     # Last: until here a crash costs nothing but this choice.
@@ -87,7 +87,7 @@ def _train_fresh(settings: RunSettings, folder: RunFolder, digits: Digits, split
     started_at = time.monotonic()
     plan, checkpoints, retrain = final_device(settings, record), folder.confirming(record.trial, seed), settings.retrain
     trainer = final_trainer(settings, digits, split, plan, record.params, seed)
-    best, curve = train_to_the_end(
+    best, curve = train_with_early_stopping(
         trainer, checkpoints, load_checkpoint(LocalCheckpoints(checkpoints)), (), retrain.max_epochs, retrain.patience
     )
     save_weights(trainer.model, folder.confirmed_weights(record.trial, seed))
@@ -112,9 +112,9 @@ def _tell(scores: Sequence[ConfirmedScore], num_validation: int, say: Callable[[
         say(f"trial {best.trial} is tied with trial{'s' if len(level) > 1 else ''} {', '.join(level)}: the difference is within the noise")
 
 
-def _hand_over_chosen(
+def _export_chosen(
     settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, winner: TrialRecord, chosen: Confirmation
 ) -> RetrainRecord:
     plan = final_device(settings, winner)
     model = load_weights(folder.confirmed_weights(chosen.trial, chosen.seed)).to(plan.device)
-    return hand_over(settings, folder, digits, split, plan, model, winner.params, chosen)
+    return export_model(settings, folder, digits, split, plan, model, winner.params, chosen)

@@ -17,11 +17,11 @@ from digit_search.config.settings import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.data.table import label_view, pixel_view
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialParams, TrialRecord
 from digit_search.run.checkpoints import LocalCheckpoints, trial_checkpoints
 from digit_search.run.layout import RunFolder, delete_checkpoints
-from digit_search.selection.statistics import accuracy_between
+from digit_search.selection.statistics import accuracy_with_interval
 from digit_search.training.batches import place_digits
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
 from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
@@ -49,7 +49,7 @@ def retrain_and_predict(
         delete_checkpoints(folder.retraining)
     trainer = final_trainer(settings, digits, split, plan, record.params, record.seed)
     state = _usable_checkpoint(folder, record, max_epochs * settings.search.reports_per_epoch, settings.retrain.patience)
-    best, curve = train_to_the_end(trainer, folder.retraining, state, record.epochs, max_epochs, settings.retrain.patience)
+    best, curve = train_with_early_stopping(trainer, folder.retraining, state, record.epochs, max_epochs, settings.retrain.patience)
     training = Confirmation(
         trial=record.trial,
         seed=record.seed,
@@ -60,7 +60,7 @@ def retrain_and_predict(
         device=describe_device(plan.device),
         seconds=round(time.monotonic() - started_at, 3),
     )
-    return hand_over(settings, folder, digits, split, plan, trainer.model, record.params, training)
+    return export_model(settings, folder, digits, split, plan, trainer.model, record.params, training)
 
 
 def final_device(settings: RunSettings, record: TrialRecord) -> DevicePlan:
@@ -84,7 +84,7 @@ def final_trainer(settings: RunSettings, digits: Digits, split: RowSplit, plan: 
     return Trainer(setup, params, seed)
 
 
-def hand_over(
+def export_model(
     settings: RunSettings,
     folder: RunFolder,
     digits: Digits,
@@ -99,7 +99,7 @@ def hand_over(
     save_weights(model, folder.weights)
     write_validation(folder.validation, model, digits.train, split, plan, batch_size)
     predicted = predict_table(model, digits.test, plan, batch_size)
-    write_whole(folder.solution, solution_csv(predicted))
+    write_atomically(folder.solution, solution_csv(predicted))
     return RetrainRecord(
         trial=training.trial,
         params=params,
@@ -117,7 +117,7 @@ def hand_over(
     )
 
 
-def train_to_the_end(
+def train_with_early_stopping(
     trainer: Trainer, checkpoints: Path, state: dict[str, Any] | None, earlier: Sequence[EpochMetrics], max_epochs: int, patience: int
 ) -> tuple[BestEpoch, list[EpochMetrics]]:
     """Train with early stopping; return the best epoch, whose weights the model then has, and the whole curve.
@@ -152,7 +152,7 @@ def _usable_checkpoint(folder: RunFolder, record: TrialRecord, max_reports: int,
     """The state to go on from: an interrupted retraining's, else the trial's own if a retraining from its seed would come by it."""
     state = load_checkpoint(LocalCheckpoints(folder.retraining))
     if state is None and record.device == "cpu" and not should_stop_within(record.epochs, patience):
-        state = load_checkpoint(trial_checkpoints(folder.trials_at, record.trial))
+        state = load_checkpoint(trial_checkpoints(folder.trials_location, record.trial))
     return state if state is not None and state["reports"] <= max_reports else None
 
 
@@ -182,7 +182,7 @@ def _fit_with_bar(
 
         def report(metrics: EpochMetrics) -> None:
             curve.append(metrics)
-            accuracy = accuracy_between(metrics.scored_accuracy, trainer.num_validation)
+            accuracy = accuracy_with_interval(metrics.scored_accuracy, trainer.num_validation)
             text = f"epoch {metrics.epoch:g}: validation accuracy {accuracy}, loss {metrics.scored_loss:.4f}"
             if quiet:
                 print(f"retraining {text}", file=sys.stderr, flush=True)  # noqa: T201
@@ -209,7 +209,7 @@ def write_validation(path: Path, model: nn.Module, table: pa.Table, split: RowSp
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_table(batch)
-    write_whole(path, sink.getvalue().to_pybytes())
+    write_atomically(path, sink.getvalue().to_pybytes())
 
 
 def predict_table(model: nn.Module, table: pa.Table, plan: DevicePlan, batch_size: int) -> np.ndarray:
@@ -232,5 +232,5 @@ def predict_with_weights(model_path: Path, table: pa.Table, out: Path, say: Call
     """
     plan = plan_device(best_visible_device())
     model = load_weights(model_path).to(plan.device)
-    write_whole(out, solution_csv(predict_table(model, table, plan, INFERENCE_BATCH_SIZE)))
+    write_atomically(out, solution_csv(predict_table(model, table, plan, INFERENCE_BATCH_SIZE)))
     say(f"{out}: {table.num_rows:,} digits predicted on {describe_device(plan.device)}")

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from digit_search.records import EpochMetrics, TrialStatus
 from digit_search.run.standing import Display, Standing, after_epochs
-from digit_search.selection.statistics import accuracy_between
+from digit_search.selection.statistics import accuracy_with_interval
 
 WIDE_COLUMNS = 100
 """From here on there is room for the time that has passed."""
@@ -66,7 +66,7 @@ class SearchProgress(Display):
         self._show(standing)
 
     def _accuracy(self, metrics: EpochMetrics) -> str:
-        return accuracy_between(metrics.scored_accuracy, self._num_validation)
+        return accuracy_with_interval(metrics.scored_accuracy, self._num_validation)
 
     def tick(self, standing: Standing) -> None:
         now = time.monotonic()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.report.run_data import load_run_data, load_trials
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
 from digit_search.run.layout import RunFolder
@@ -49,8 +49,8 @@ def write_report(folder: RunFolder) -> None:
     write_tables(folder)
     write_best_toml(folder.best, folder.name, run.history, run.rank_by, run.num_validation)
     summary = summarize(run)
-    write_whole(folder.report_md, build_markdown(run, summary))
-    write_whole(folder.report_html, build_page(run, summary))
+    write_atomically(folder.report_md, build_markdown(run, summary))
+    write_atomically(folder.report_html, build_page(run, summary))
 
 
 def summary_tree(folders: Sequence[RunFolder]) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def write_comparison(folders: Sequence[RunFolder], page: Path) -> Path:
     from digit_search.report.compare_page import build_comparison
 
     comparison, table = compare(folders), page.with_suffix(".csv")
-    write_whole(table, comparison.to_csv())
-    write_whole(page, build_comparison(comparison, page, table))
+    write_atomically(table, comparison.to_csv())
+    write_atomically(page, build_comparison(comparison, page, table))
     return table
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from digit_search.errors import TrialError
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
 from digit_search.report.formats import clean_text
 from digit_search.run.state import RunHistory
@@ -97,7 +97,7 @@ def write_trials_csv(path: Path, records: Sequence[TrialRecord], rank_by: str = 
     Parameters beyond the core four follow as further columns where some trial changes them.
     """
     extra = extra_param_names(records)
-    write_whole(path, to_csv((*TRIAL_COLUMNS, *extra), (_trial_row(record, rank_by, extra) for record in records)))
+    write_atomically(path, to_csv((*TRIAL_COLUMNS, *extra), (_trial_row(record, rank_by, extra) for record in records)))
 
 
 def write_epochs_csv(path: Path, records: Sequence[TrialRecord]) -> None:
@@ -109,7 +109,7 @@ def write_epochs_csv(path: Path, records: Sequence[TrialRecord]) -> None:
         for record in records
         for metrics in record.epochs
     )
-    write_whole(path, to_csv(columns, rows))
+    write_atomically(path, to_csv(columns, rows))
 
 
 def write_rungs_csv(path: Path, rungs: Sequence[RungDecision]) -> None:
@@ -117,7 +117,7 @@ def write_rungs_csv(path: Path, rungs: Sequence[RungDecision]) -> None:
     rows = (
         [epoch_cell(rung.rung_epochs), str(rung.trial), number_cell(rung.score), "passed" if rung.passed else "stopped"] for rung in rungs
     )
-    write_whole(path, to_csv(RUNG_COLUMNS, rows))
+    write_atomically(path, to_csv(RUNG_COLUMNS, rows))
 
 
 def _toml_table(name: str, values: dict[str, Cell]) -> str:
@@ -155,4 +155,4 @@ def write_best_toml(path: Path, run: str, history: RunHistory, rank_by: str, num
         score = next(score for score in confirmed_scores(history.confirmations) if score.trial == winner.trial)
         origin |= {"num_confirmations": len(score.accuracies), "confirmed_val_accuracy": score.mean_accuracy}
     params: dict[str, Cell] = {param: getattr(winner.params, param) for param in PARAM_NAMES}
-    write_whole(path, _toml_table("params", params) + "\n" + _toml_table("source", origin))
+    write_atomically(path, _toml_table("params", params) + "\n" + _toml_table("source", origin))

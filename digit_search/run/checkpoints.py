@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from digit_search.errors import StorageError
-from digit_search.files.atomic_io import delete_temporaries, whole_file
+from digit_search.files.atomic_io import atomic_file, delete_temporary_files
 from digit_search.files.bounded_io import read_bounded
 from digit_search.files.object_store import Remote, is_uri
 from digit_search.run.layout import checkpoint_files, trial_name
@@ -50,10 +50,10 @@ class LocalCheckpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # A worker that was killed as it wrote one left 100 MB.
-            delete_temporaries(self.folder)
+            delete_temporary_files(self.folder)
         except OSError as error:
             raise StorageError.of(self.folder, error) from error
-        return whole_file(checkpoint_files(self.folder)[step % 2])
+        return atomic_file(checkpoint_files(self.folder)[step % 2])
 
     def contents(self, max_bytes: int) -> Iterator[tuple[str, bytes]]:
         for path in checkpoint_files(self.folder):
@@ -104,8 +104,8 @@ class RemoteCheckpoints:
         return {int(match[1]): name for name in self.remote.files() if (match := REMOTE_CHECKPOINT.fullmatch(name))}
 
 
-def trial_checkpoints(trials_at: str, trial: int) -> Checkpoints:
-    """The checkpoints of a trial, wherever this process runs; `trials_at` is `RunFolder.trials_at`."""
-    if is_uri(trials_at):
-        return RemoteCheckpoints(Remote(trials_at).child(trial_name(trial)))
-    return LocalCheckpoints(Path(trials_at) / trial_name(trial))
+def trial_checkpoints(trials_location: str, trial: int) -> Checkpoints:
+    """The checkpoints of a trial, wherever this process runs; `trials_location` is `RunFolder.trials_location`."""
+    if is_uri(trials_location):
+        return RemoteCheckpoints(Remote(trials_location).child(trial_name(trial)))
+    return LocalCheckpoints(Path(trials_location) / trial_name(trial))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digit_search.errors import RunFolderError
-from digit_search.files.atomic_io import TEMPORARY, delete_temporaries
+from digit_search.files.atomic_io import TEMPORARY, delete_temporary_files
 
 _JOURNAL_LOCK = "study.journal.lock"
 """Of optuna-dashboard, while it writes or where it was killed: a link to a name that is none, which nothing of ours opens."""
@@ -122,7 +122,7 @@ class RunFolder:
         return (*of_run, self.weights, note, self.validation, self.solution, self.report_html, self.report_md)
 
     @property
-    def trials_at(self) -> str:
+    def trials_location(self) -> str:
         """Where the workers keep the trials' checkpoints: every node reaches it."""
         return str(self.tune.resolve())
 
@@ -149,12 +149,12 @@ class RunFolder:
             if trial not in kept:
                 delete_checkpoints(self.trial(trial))
 
-    def sweep(self) -> None:
+    def delete_temporary_files(self) -> None:
         """Delete half-written files that killed processes left. Only who holds the lock may do this, and before any worker writes."""
         for folder in (self.path, self.retraining, *self.retraining.glob("*/"), *self.tune.glob("*/")):
-            delete_temporaries(folder)
+            delete_temporary_files(folder)
 
-    def is_stillborn(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Whether a run of this name died before it began: it left no settings, and nothing but what is written before them."""
         if not self.path.is_dir() or self.path.is_symlink():
             return False
@@ -195,7 +195,7 @@ def delete_checkpoints(folder: Path) -> None:
     """Delete the folder's checkpoints, as far as there are any, and what a killed process left of them."""
     for path in checkpoint_files(folder):
         path.unlink(missing_ok=True)
-    delete_temporaries(folder)
+    delete_temporary_files(folder)
 
 
 def check_new_run(results: Path, name: str) -> RunFolder:
@@ -208,7 +208,7 @@ def check_new_run(results: Path, name: str) -> RunFolder:
     if results.exists() and not results.is_dir():
         raise RunFolderError(f"--results {results}: expected a folder, found a file")
     if folder.path.exists():
-        if not folder.is_stillborn():
+        if not folder.is_incomplete():
             raise RunFolderError(
                 f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}"
             )
@@ -225,7 +225,7 @@ def create_run_folder(results: Path, name: str) -> RunFolder:
     folder = check_new_run(results, name)
     try:
         results.mkdir(parents=True, exist_ok=True)
-        folder.path.mkdir(exist_ok=folder.is_stillborn())
+        folder.path.mkdir(exist_ok=folder.is_incomplete())
     except OSError as error:
         raise RunFolderError(f"{folder.path}: cannot be made: {error.strerror}; choose another --results") from error
     return folder

@@ -12,7 +12,7 @@ from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
 from digit_search.run.state import RunHistory
 from digit_search.search.searcher import PlannedTrial, SearchPlan
-from digit_search.search.study import Told, add_finished, describe_study, open_study
+from digit_search.search.study import Objective, add_finished, describe_study, open_study
 
 FINISHED = frozenset({TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED})
 
@@ -59,17 +59,17 @@ def end_decided_trials(settings: RunSettings, history: RunHistory, events: Event
     return replace(history, trials=tuple(records))
 
 
-def rebuild_study(folder: RunFolder, told: Told, plan: SearchPlan, earlier: RunHistory) -> optuna.Study:
+def rebuild_study(folder: RunFolder, objective: Objective, plan: SearchPlan, earlier: RunHistory) -> optuna.Study:
     """A new study that holds the finished trials, those of a warm start first.
 
     Our events are the truth; a journal of an earlier process may end anywhere.
     """
     folder.study.unlink(missing_ok=True)
-    study = open_study(folder.study, folder.name, told.direction)
-    describe_study(study, told)
+    study = open_study(folder.study, folder.name, objective.direction)
+    describe_study(study, objective)
     for warm in earlier.warm:
-        add_finished(study, warm.record, plan.space, told, run=warm.run)
+        add_finished(study, warm.record, plan.space, objective, run=warm.run)
     for record in earlier.trials:
         if record.status in FINISHED:
-            add_finished(study, record, plan.space, told)
+            add_finished(study, record, plan.space, objective)
     return study

@@ -22,7 +22,7 @@ from ray.tune.utils.util import unflatten_dict
 from digit_search.config.search_space import Dimension, ParamValue
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams
 from digit_search.search.recent_study import RecentStudy
-from digit_search.search.study import Told, lies_in_space, sampler_seed, suggest_params, to_distribution, trial_seed
+from digit_search.search.study import Objective, lies_in_space, sampler_seed, suggest_params, to_distribution, trial_seed
 
 FAILED = "failed"
 """A result with this key ends its trial as failed; its value is the error in one line."""
@@ -67,14 +67,14 @@ class _SeededTPE(TPESampler):
         return dict(self._space) if study._get_trials(deepcopy=False) else {}
 
 
-class HonestOptunaSearch(OptunaSearch):
+class OptunaSearcher(OptunaSearch):
     """OptunaSearch that suggests the plan's trials by number: the planned ones as they are, the others by TPE."""
 
     def __init__(
         self,
         study: optuna.Study,
         plan: SearchPlan,
-        told: Told,
+        objective: Objective,
         *,
         on_suggest: Callable[[int, TrialParams, int, TrialOrigin], None],
         is_over: Callable[[], bool],
@@ -83,13 +83,13 @@ class HonestOptunaSearch(OptunaSearch):
         suggestions early (a time budget)."""
         super().__init__(
             space=lambda trial: suggest_params(trial, plan.space, plan.fixed),
-            metric=told.metric,
-            mode=told.mode,
+            metric=objective.metric,
+            mode=objective.mode,
             study_name=study.study_name,
             storage=study._storage,
         )
         self._plan = plan
-        self._told = told
+        self._objective = objective
         self._numbers = list(plan.numbers)
         self._on_suggest = on_suggest
         self._is_over = is_over
@@ -132,7 +132,7 @@ class HonestOptunaSearch(OptunaSearch):
             params = replace(plan.fixed, **super().suggest(trial_id))
         origin = planned.origin if planned else TrialOrigin.SUGGESTED
         seed = trial_seed(plan.seed, number)
-        self._note(trial_id, self._told.attributes(number, seed, origin))
+        self._note(trial_id, self._objective.attributes(number, seed, origin))
         self._on_suggest(number, params, seed, origin)
         return {"trial": number, "seed": seed, **asdict(params)}
 
@@ -148,11 +148,11 @@ class HonestOptunaSearch(OptunaSearch):
         if trial_id not in self._ot_trials or "metrics" not in nested:
             return
         metrics = EpochMetrics(**nested["metrics"])
-        step = self._told.step(metrics)
+        step = self._objective.step(metrics)
         reports = self._reports.setdefault(trial_id, {})
         if step not in reports:
             reports[step] = metrics
-            self._ot_trials[trial_id].report(self._told.score(metrics), step)
+            self._ot_trials[trial_id].report(self._objective.score(metrics), step)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna how the trial ended: COMPLETE with its best score, PRUNED at the step it reached, or FAIL."""
@@ -163,9 +163,9 @@ class HonestOptunaSearch(OptunaSearch):
         # Ray reports the result that ends a trial to this method alone.
         self.on_trial_result(trial_id, result)
         reports = self._reports.pop(trial_id, {})
-        self._note(trial_id, self._told.totals(reports.values()))
-        steps = {step: self._told.score(metrics) for step, metrics in reports.items()}
-        state, value = self._told.outcome(steps, failed=error or FAILED in result)
+        self._note(trial_id, self._objective.totals(reports.values()))
+        steps = {step: self._objective.score(metrics) for step, metrics in reports.items()}
+        state, value = self._objective.outcome(steps, failed=error or FAILED in result)
         # Optuna refuses a value for any other state; a PRUNED trial's is its last intermediate value.
         self._ot_study.tell(self._ot_trials[trial_id], value if state is TrialState.COMPLETE else None, state=state)
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from digit_search.cluster.capacity import look_at_cluster
+from digit_search.cluster.capacity import snapshot_cluster
 from digit_search.cluster.connect import address_to_join
 from digit_search.cluster.placement import WorkerPlan, check_gpus, mps_here, plan_workers
 from digit_search.cluster.session import node_resources, running_ray, send_chatter_to
-from digit_search.cluster.storage_probe import Reach
+from digit_search.cluster.storage_probe import StorageProbe
 from digit_search.config.settings import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
@@ -78,7 +78,7 @@ def _plan(settings: RunSettings, joined: bool, say: Say) -> tuple[WorkerPlan, li
     try:
         return plan_workers(settings.resources, nodes, has_mps=mps_here()), nodes
     except ResourceError:
-        if not joined or not look_at_cluster().may_grow:
+        if not joined or not snapshot_cluster().may_grow:
             raise
     share = settings.resources.gpus_per_trial
     plan = WorkerPlan(most_wanted(settings), settings.resources.cpus_per_trial, 0.0 if share == "auto" else float(share))
@@ -87,15 +87,15 @@ def _plan(settings: RunSettings, joined: bool, say: Say) -> tuple[WorkerPlan, li
 
 
 @contextmanager
-def _reach_of(address: str, folder: RunFolder, say: Say) -> Iterator[Reach | None]:
+def _reach_of(address: str, folder: RunFolder, say: Say) -> Iterator[StorageProbe | None]:
     """On a cluster that was joined, see that its nodes can keep checkpoints in the run's folder."""
     if not address:
         yield None
         return
-    reach = Reach(folder.trials_at, say)
+    reach = StorageProbe(folder.trials_location, say)
     reach.begin()
     try:
-        reach.wait(look_at_cluster().nodes)
+        reach.wait(snapshot_cluster().nodes)
         yield reach
     finally:
         reach.end()

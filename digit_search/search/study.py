@@ -110,18 +110,20 @@ def open_study(path: Path, name: str, direction: str) -> optuna.Study:
     return study
 
 
-def describe_study(study: optuna.Study, told: "Told") -> None:
+def describe_study(study: optuna.Study, objective: "Objective") -> None:
     """Say in the study itself what its values are, for whoever opens it with optuna-dashboard."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([told.metric])
-    study.set_user_attr("value", f"{told.metric} of the weights that a trial would hand over; of a stopped trial its last, else its best")
-    study.set_user_attr("step", f"reports of a trial, {told.reports_per_epoch} an epoch")
+        study.set_metric_names([objective.metric])
+    study.set_user_attr(
+        "value", f"{objective.metric} of the weights that a trial would hand over; of a stopped trial its last, else its best"
+    )
+    study.set_user_attr("step", f"reports of a trial, {objective.reports_per_epoch} an epoch")
     study.set_user_attr("trial", "number in trials.csv; val_accuracy is that of the trial's best epoch")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Objective:
     """How a trial's metrics are told to Optuna."""
 
     metric: str
@@ -167,7 +169,7 @@ class Told:
 
 
 def add_finished(
-    study: optuna.Study, record: TrialRecord, space: Mapping[str, Dimension | ParamValue], told: Told, run: str | None = None
+    study: optuna.Study, record: TrialRecord, space: Mapping[str, Dimension | ParamValue], objective: Objective, run: str | None = None
 ) -> None:
     """Put a trial that ended in an earlier process, or in another run, into the study, as it was told then.
 
@@ -176,9 +178,9 @@ def add_finished(
     if not lies_in_space(record.params, space):
         return
     searched = {name: dimension for name, dimension in space.items() if _is_searched(dimension, asdict(record.params))}
-    epochs = [metrics for metrics in record.epochs if told.step(metrics) <= told.max_step]
-    steps = {told.step(metrics): told.score(metrics) for metrics in epochs}
-    state, value = told.outcome(steps, failed=record.status is TrialStatus.FAILED)
+    epochs = [metrics for metrics in record.epochs if objective.step(metrics) <= objective.max_step]
+    steps = {objective.step(metrics): objective.score(metrics) for metrics in epochs}
+    state, value = objective.outcome(steps, failed=record.status is TrialStatus.FAILED)
     study.add_trial(
         optuna.trial.create_trial(
             state=state,
@@ -186,6 +188,8 @@ def add_finished(
             params={name: getattr(record.params, name) for name in searched},
             distributions={name: to_distribution(dimension) for name, dimension in searched.items()},
             intermediate_values=steps,
-            user_attrs=told.attributes(record.trial, record.seed, record.origin) | told.totals(epochs) | ({"run": run} if run else {}),
+            user_attrs=objective.attributes(record.trial, record.seed, record.origin)
+            | objective.totals(epochs)
+            | ({"run": run} if run else {}),
         )
     )

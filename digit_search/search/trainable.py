@@ -11,7 +11,7 @@ from ray.tune.trainable import wrap_function
 from digit_search.cluster.storage_probe import UNREACHED, problem_here
 from digit_search.data.split import RowSplit
 from digit_search.errors import StorageError
-from digit_search.search.study import Told
+from digit_search.search.study import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,18 @@ class TrialSetup:
     """All that every trial of a search shares, beside the digits; small, and sent to each worker."""
 
     split: RowSplit
-    trials_at: str
-    """Where the trials' checkpoints are kept (`RunFolder.trials_at`)."""
+    trials_location: str
+    """Where the trials' checkpoints are kept (`RunFolder.trials_location`)."""
     max_epochs: int
     reports_per_epoch: int
     ema_half_life_epochs: float
     precision: str
     compile: bool
     num_threads: int
-    told: Told
+    objective: Objective
     uses_mps: bool = False
     reach_token: str = ""
-    """On a cluster, what the nodes that keep checkpoints find in `trials_at` (`Reach.token`)."""
+    """On a cluster, what the nodes that keep checkpoints find in `trials_location` (`StorageProbe.token`)."""
 
 
 def train_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> None:
@@ -40,7 +40,7 @@ def train_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> N
         StorageError: if this node cannot keep its checkpoints, so that Tune begins it again elsewhere.
     """
     if setup.reach_token:
-        node, problem = problem_here(setup.trials_at, setup.reach_token)
+        node, problem = problem_here(setup.trials_location, setup.reach_token)
         if problem:
             tune.report({UNREACHED: problem, "node_id": node})
             raise StorageError(problem)

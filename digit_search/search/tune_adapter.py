@@ -12,9 +12,9 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter
 
-from digit_search.cluster.capacity import Room
+from digit_search.cluster.capacity import CapacityCallback
 from digit_search.cluster.placement import WorkerPlan
-from digit_search.cluster.storage_probe import Reach, TrialPlace
+from digit_search.cluster.storage_probe import AvoidNodes, StorageProbe
 from digit_search.cluster.watchdog import EndSearch, Watch, own_ray_processes
 from digit_search.config.settings import RunSettings, parse_duration
 from digit_search.data.split import RowSplit
@@ -29,8 +29,8 @@ from digit_search.search.failures import RAY_FAILURES, reason_of
 from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.resume import end_decided_trials, rebuild_study, search_plan
 from digit_search.search.scheduler import make_scheduler
-from digit_search.search.searcher import HonestOptunaSearch
-from digit_search.search.study import Told
+from digit_search.search.searcher import OptunaSearcher
+from digit_search.search.study import Objective
 from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
 
 TUNE_ENVIRONMENT = {
@@ -71,18 +71,20 @@ def deadline_of(settings: RunSettings, started_at: float) -> float:
     return started_at + parse_duration(settings.search.time_budget)
 
 
-def trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan, reach: Reach | None = None) -> TrialSetup:
+def trial_setup(
+    settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan, reach: StorageProbe | None = None
+) -> TrialSetup:
     """What every trial shares."""
     return TrialSetup(
         split=split,
-        trials_at=folder.trials_at,
+        trials_location=folder.trials_location,
         max_epochs=settings.search.asha.max_epochs,
         reports_per_epoch=settings.search.reports_per_epoch,
         ema_half_life_epochs=settings.training.ema_half_life_epochs,
         precision=settings.training.precision,
         compile=settings.training.compile,
         num_threads=plan.cpus_per_trial,
-        told=told_of(settings),
+        objective=objective_of(settings),
         uses_mps=plan.uses_mps,
         reach_token=reach.token if reach else "",
     )
@@ -96,7 +98,7 @@ def run_search(
     plan: WorkerPlan,
     control: SearchControl,
     on_end: Callable[[int], None],
-    reach: Reach | None = None,
+    reach: StorageProbe | None = None,
 ) -> Sequence[TrialRecord]:
     """Run the trials that the folder's events do not hold yet, on the Ray that is up; return the records of all.
 
@@ -129,7 +131,7 @@ def _search_once(
     plan: WorkerPlan,
     control: SearchControl,
     on_end: Callable[[int], None],
-    reach: Reach | None,
+    reach: StorageProbe | None,
 ) -> None:
     """Give Tune what is left to try, and our records the last word when it ends, however it does."""
     events = EventLog(folder.events)
@@ -137,17 +139,17 @@ def _search_once(
     searching = search_plan(settings, earlier.trials, len(earlier.warm))
     if not searching.numbers:
         return
-    told = told_of(settings)
+    objective = objective_of(settings)
     live = show_live(settings, folder.name, earlier.trials, plan.workers, control.deadline, len(split.validation))
 
     def suggested(trial: int, params: TrialParams, seed: int, origin: TrialOrigin) -> None:
         events.trial_started(trial, params, seed, origin, at=time.time())
         live.suggested(trial, params)
 
-    searcher = HonestOptunaSearch(
-        rebuild_study(folder, told, searching, earlier),
+    searcher = OptunaSearcher(
+        rebuild_study(folder, objective, searching, earlier),
         searching,
-        told,
+        objective,
         on_suggest=suggested,
         is_over=control.is_over,
     )
@@ -161,10 +163,10 @@ def _search_once(
         _end_running_trials(folder, events)
 
 
-def told_of(settings: RunSettings) -> Told:
+def objective_of(settings: RunSettings) -> Objective:
     """How this run's metrics are told to Optuna."""
     search = settings.search
-    return Told(search.metric, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
+    return Objective(search.metric, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class _Recording:
     live: LiveSearch
     control: SearchControl
     on_end: Callable[[int], None]
-    reach: Reach | None
+    reach: StorageProbe | None
     """Of a cluster that was joined."""
 
 
@@ -184,11 +186,11 @@ def _make_tuner(
     settings: RunSettings,
     trainable: Callable[[dict], None],
     plan: WorkerPlan,
-    searcher: HonestOptunaSearch,
+    searcher: OptunaSearcher,
     earlier: RunHistory,
     recording: _Recording,
 ) -> tune.Tuner:
-    search, told = settings.search, told_of(settings)
+    search, objective = settings.search, objective_of(settings)
     decisions: dict[int, RungDecision] = {}
     watch = Watch(parse_duration(search.trial_timeout), own_ray_processes())
     recorder = Recorder(
@@ -203,11 +205,11 @@ def _make_tuner(
         num_hung=watch.num_hung,
     )
     resources = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
-    place = TrialPlace(resources, recording.reach.bad) if recording.reach else None
+    place = AvoidNodes(resources, recording.reach.bad) if recording.reach else None
     scheduler = make_scheduler(
         search.asha,
-        metric=told.metric,
-        mode=told.mode,
+        metric=objective.metric,
+        mode=objective.mode,
         reports_per_epoch=search.reports_per_epoch,
         decisions=decisions,
         earlier=earlier.rungs,
@@ -218,7 +220,7 @@ def _make_tuner(
     limiter = ConcurrencyLimiter(searcher, plan.workers)
     callbacks: list[Callback] = [recorder, watch, tensorboard_logger()]
     if recording.reach:
-        callbacks.append(Room(limiter, plan, most=most_wanted(settings), reach=recording.reach, tell=recording.control.tell))
+        callbacks.append(CapacityCallback(limiter, plan, most=most_wanted(settings), reach=recording.reach, tell=recording.control.tell))
     return tune.Tuner(
         make_worker_class(trainable, recording.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
         tune_config=TuneConfig(

@@ -17,7 +17,7 @@ from digit_search.records import PARAM_NAMES, EpochMetrics, TrialParams
 from digit_search.run.checkpoints import trial_checkpoints
 from digit_search.search.scheduler import STEP
 from digit_search.search.searcher import FAILED, UNSAVED
-from digit_search.search.study import Told
+from digit_search.search.study import Objective
 from digit_search.search.trainable import TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
 from digit_search.training.cpu.malloc import release_freed_memory
@@ -49,8 +49,8 @@ def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> Non
 
 def _train(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> dict[str, str]:
     """Train the trial to its end; return what went wrong as a report to Tune, empty where nothing did."""
-    checkpoints = trial_checkpoints(setup.trials_at, config["trial"])
-    reporter = _Reporter(setup.told)
+    checkpoints = trial_checkpoints(setup.trials_location, config["trial"])
+    reporter = _Reporter(setup.objective)
     try:
         plan = plan_device(assigned_device_type(setup.uses_mps), setup.precision)
         reporter.device = describe_device(plan.device)
@@ -64,7 +64,9 @@ def _train(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> dict[s
             max_epochs=setup.max_epochs,
             report=reporter.report,
             best=best,
-            save=lambda metrics, best: save_checkpoint(checkpoints, setup.told.step(metrics), checkpoint_state(trainer, metrics, best)),
+            save=lambda metrics, best: save_checkpoint(
+                checkpoints, setup.objective.step(metrics), checkpoint_state(trainer, metrics, best)
+            ),
         )
     except StorageError as error:
         return {UNSAVED: str(error)}
@@ -107,17 +109,17 @@ def _training_setup(table: pa.Table, setup: TrialSetup, plan: DevicePlan) -> Tra
 class _Reporter:
     """Hands metrics to Tune, with what the scheduler, the searcher and the records want beside them."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
         self._node_id = ray.get_runtime_context().get_node_id()
         self.device = "unknown"
 
     def report(self, metrics: EpochMetrics) -> None:
-        told = self._told
+        objective = self._objective
         tune.report(
             {
-                STEP: told.step(metrics),
-                told.metric: told.score(metrics),
+                STEP: objective.step(metrics),
+                objective.metric: objective.score(metrics),
                 "metrics": asdict(metrics),
                 "device": self.device,
                 "node_id": self._node_id,

@@ -27,7 +27,7 @@ def accuracy_text(accuracy: float, n: int) -> str:
     return f"{accuracy:.4f} on {n:,} digits (95 % interval {low:.3f} to {high:.3f})"
 
 
-def accuracy_between(accuracy: float, n: int | None) -> str:
+def accuracy_with_interval(accuracy: float, n: int | None) -> str:
     """The same in short, for lines of which there are many; the accuracy alone where nobody knows on how many digits it stands."""
     if n is None:
         return f"{accuracy:.4f}"

@@ -16,7 +16,7 @@ import platformdirs
 
 from digit_search.config.settings import load_settings
 from digit_search.errors import RunFolderError, SearchError, StorageError
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.files.object_store import Remote
 from digit_search.run.checkpoints import REMOTE_CHECKPOINT
 from digit_search.run.layout import RunFolder, check_run_name, trial_name
@@ -51,7 +51,7 @@ class RemoteRunFolder(RunFolder):
         return self.remote.uri if file is None else self.remote.shown(file.relative_to(self.path).as_posix())
 
     @property
-    def trials_at(self) -> str:
+    def trials_location(self) -> str:
         return self.remote.child(self.tune.name).uri
 
     def keep_checkpoints(self, trials: Iterable[int], kept: Container[int]) -> None:
@@ -101,7 +101,7 @@ class RemoteRunFolder(RunFolder):
         """What tells this working copy from all others."""
         file = self.path / OF_WORKING_COPY[1]
         if not file.exists():
-            write_whole(file, uuid.uuid4().hex)
+            write_atomically(file, uuid.uuid4().hex)
         return file.read_text()
 
     def _has_more_events(self) -> bool:

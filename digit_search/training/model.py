@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from digit_search.errors import DataError
-from digit_search.files.atomic_io import whole_file, write_whole
+from digit_search.files.atomic_io import atomic_file, write_atomically
 from digit_search.files.bounded_io import read_bounded
 from digit_search.training.checkpoint import save_tensors
 from digit_search.training.tensor_file import MAX_TENSOR_BYTES, describe_problem, load_tensors
@@ -52,11 +52,11 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """
     note = path.with_suffix(".txt")
     if stem_of(model.state_dict()) == "small":
-        write_whole(note, SMALL_STEM_NOTE)
+        write_atomically(note, SMALL_STEM_NOTE)
     else:
         note.unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         save_tensors(state, file)
 
 

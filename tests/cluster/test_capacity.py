@@ -7,9 +7,9 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from digit_search.cluster import storage_probe as reach_module
-from digit_search.cluster.capacity import LOOK_EVERY_SECONDS, PATIENCE_SECONDS, ClusterNow, Room, fair_shares
+from digit_search.cluster.capacity import LOOK_EVERY_SECONDS, PATIENCE_SECONDS, CapacityCallback, ClusterSnapshot, fair_shares
 from digit_search.cluster.placement import WorkerPlan
-from digit_search.cluster.storage_probe import Reach, TrialPlace
+from digit_search.cluster.storage_probe import AvoidNodes, StorageProbe
 from digit_search.cluster.watchdog import EndSearch
 from digit_search.errors import StorageError
 from digit_search.search import trainable
@@ -39,10 +39,10 @@ class Watched:
     def __init__(self, most=20, plan=WorkerPlan(1, 1, 0.0)) -> None:  # noqa: B008
         self.told: list[str] = []
         self.clock = 0.0
-        self.cluster = ClusterNow({}, False, [20], 0)
+        self.cluster = ClusterSnapshot({}, False, [20], 0)
         self.reach = SimpleNamespace(good=set(), look=lambda nodes: None)
         self.limiter = ConcurrencyLimiter(Searcher("score", "max"), 1)
-        self.room = Room(
+        self.room = CapacityCallback(
             self.limiter, plan, most=most, reach=self.reach, tell=self.told.append, look=lambda: self.cluster, now=lambda: self.clock
         )
 
@@ -51,7 +51,7 @@ class Watched:
     ) -> int:
         """The limit where there are these nodes."""
         self.clock += after + LOOK_EVERY_SECONDS
-        self.cluster = ClusterNow({f"node{number}": node for number, node in enumerate(nodes)}, may_grow, wants, own)
+        self.cluster = ClusterSnapshot({f"node{number}": node for number, node in enumerate(nodes)}, may_grow, wants, own)
         self.reach.good |= self.cluster.nodes.keys()
         self.room.on_step_begin(0, [])
         return self.limiter.max_concurrent
@@ -82,7 +82,7 @@ def test_a_node_that_cannot_keep_checkpoints_is_not_counted():
     watched = Watched()
     watched.limit({"CPU": 2})
     watched.clock += LOOK_EVERY_SECONDS
-    watched.cluster = ClusterNow({"node0": {"CPU": 2}, "far": {"CPU": 8}}, False, [20], 0)
+    watched.cluster = ClusterSnapshot({"node0": {"CPU": 2}, "far": {"CPU": 8}}, False, [20], 0)
     watched.room.on_step_begin(0, [])
     assert watched.limiter.max_concurrent == 2
 
@@ -106,12 +106,12 @@ def test_a_trial_is_placed_beside_bad_nodes_and_its_place_stays_the_same_to_tune
     asked = []
     monkeypatch.setattr(reach_module, "placement_group", lambda *args, **options: asked.append(options["bundle_label_selector"]))
     bad: dict[str, str] = {}
-    place = TrialPlace({"CPU": 1, "GPU": 0}, bad)
+    place = AvoidNodes({"CPU": 1, "GPU": 0}, bad)
     place.to_placement_group()
     bad |= {"b": "no such folder", "a": "no such folder"}
     place.to_placement_group()
     assert asked == [None, [{"ray.io/node-id": "!in(a,b)"}]]
-    assert place == TrialPlace({"CPU": 1, "GPU": 0}, {})
+    assert place == AvoidNodes({"CPU": 1, "GPU": 0}, {})
     assert hash(place) == hash(PlacementGroupFactory([{"CPU": 1, "GPU": 0}]))
 
 
@@ -122,7 +122,7 @@ def tune_trial(name: str) -> SimpleNamespace:
 def test_a_trial_on_a_node_that_has_not_answered_yet_goes_back_without_having_failed():
     told = []
     watched = Watched()
-    watched.reach = watched.room._reach = Reach("/nfs/run/tune", told.append)
+    watched.reach = watched.room._reach = StorageProbe("/nfs/run/tune", told.append)
     trial, result = tune_trial("a"), {"unreached": "Permission denied", "node_id": "new"}
     watched.room.on_trial_result(0, [trial], trial, result)
     assert watched.reach.bad == {"new": "Permission denied"}
@@ -139,7 +139,7 @@ def test_a_trial_on_a_node_that_has_not_answered_yet_goes_back_without_having_fa
 
 def test_a_node_that_could_keep_checkpoints_before_is_not_to_blame():
     watched = Watched()
-    watched.reach = watched.room._reach = Reach("s3://bucket/run/tune")
+    watched.reach = watched.room._reach = StorageProbe("s3://bucket/run/tune")
     watched.reach.good.add("node0")
     trial = tune_trial("a")
     with pytest.raises(EndSearch) as ended:
@@ -160,7 +160,7 @@ def test_a_worker_trains_nothing_where_it_does_not_reach_the_results(tmp_path, m
 
 
 def test_the_probe_says_what_a_node_lacks(tmp_path, monkeypatch):
-    reach = Reach(str(tmp_path / "tune"))
+    reach = StorageProbe(str(tmp_path / "tune"))
     reach.begin()
     token = reach.token
     assert reach_module.probe(str(tmp_path / "tune"), token, "node") == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from digit_search.doctor import cluster, devices, examine, libraries
-from digit_search.doctor.examine import Wishes, check_data, conclude, line_of
+from digit_search.doctor.examine import DoctorOptions, check_data, conclude, line_of
 from digit_search.doctor.finding import guarded, ok, problem, warning
 from digit_search.errors import ResourceError
 
@@ -73,8 +73,8 @@ def quick(monkeypatch, tmp_path):
 
 def test_everything_is_told_in_order_and_as_json(quick):
     lines, text = [], []
-    examine.examine(Wishes(), lines.append)
-    examine.examine(Wishes(), text.append, as_json=True)
+    examine.examine(DoctorOptions(), lines.append)
+    examine.examine(DoctorOptions(), text.append, as_json=True)
     findings = json.loads(text[0])
     assert [finding["name"] for finding in findings][:2] == ["Python", "libraries"]
     assert [line.split()[0] for line in lines[:-1]] == [finding["level"] for finding in findings]
@@ -83,7 +83,7 @@ def test_everything_is_told_in_order_and_as_json(quick):
 
 def test_a_cluster_is_looked_at_where_its_address_is_given(quick):
     lines = []
-    examine.examine(Wishes(address="10.0.0.1:6379"), lines.append)
+    examine.examine(DoctorOptions(address="10.0.0.1:6379"), lines.append)
     assert any(line.endswith("at 10.0.0.1:6379") for line in lines)
     # Its nodes have their own shared memory.
     assert not any("shared_memory" in line for line in lines)
@@ -94,7 +94,7 @@ def test_a_configuration_that_cannot_be_used_is_a_problem_that_hides_no_other(qu
     config.write_text("sed = 1")
     lines = []
     with pytest.raises(ResourceError, match=r"2 problems \(settings, Ray\)"):
-        examine.examine(Wishes(config=config), lines.append)
+        examine.examine(DoctorOptions(config=config), lines.append)
     assert any("sed: no such setting" in line for line in lines)
     assert any(line.startswith("ok       CPU") for line in lines)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.run.layout import create_run_folder, open_run_folder
 
 
@@ -39,12 +39,12 @@ def test_a_run_is_found_by_name_and_by_path_and_a_stranger_is_refused(tmp_path):
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_rubbish(tmp_path):
     path = tmp_path / "trials.csv"
-    write_whole(path, "old")
+    write_atomically(path, "old")
     with pytest.raises(TypeError):
-        write_whole(path, None)
+        write_atomically(path, None)
     (tmp_path / "folder").mkdir()
     with pytest.raises(RunFolderError, match="cannot be written"):
-        write_whole(tmp_path / "folder", "new")
+        write_atomically(tmp_path / "folder", "new")
     assert path.read_text() == "old"
     assert sorted(item.name for item in tmp_path.iterdir()) == ["folder", "trials.csv"]
 
@@ -65,7 +65,7 @@ def test_half_written_files_of_killed_processes_are_swept_away(tmp_path):
     kept = [folder.trials, folder.trial(3) / "checkpoint_0.pt"]
     for path in (*kept, folder.path / ".trials.csv.9.tmp", folder.trial(3) / ".checkpoint_1.pt.9.tmp"):
         path.write_text("")
-    folder.sweep()
+    folder.delete_temporary_files()
     assert sorted(path for path in folder.path.rglob("*") if path.is_file()) == sorted(kept)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digit_search.errors import DataError, DigitSearchError, RunFolderError
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.files.bounded_io import MAX_JSON_BYTES, max_file_bytes
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.predictions import load_predictions
@@ -82,7 +82,7 @@ def test_what_is_written_replaces_a_link_and_never_follows_one(tmp_path):
     precious.write_text("keep")
     (tmp_path / "report.html").symlink_to(precious)
     (tmp_path / f".report.html.{os.getpid()}.tmp").symlink_to(precious)
-    write_whole(tmp_path / "report.html", "new")
+    write_atomically(tmp_path / "report.html", "new")
     assert (precious.read_text(), (tmp_path / "report.html").read_text()) == ("keep", "new")
     assert not (tmp_path / "report.html").is_symlink()
 

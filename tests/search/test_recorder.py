@@ -22,7 +22,7 @@ def metrics(epoch, accuracy=0.5):
 
 @pytest.fixture
 def made(tmp_path):
-    """A recorder of trial 0 with its switches and what it told."""
+    """A recorder of trial 0 with its switches and what it objective."""
     log = EventLog(tmp_path / "events.jsonl")
     log.trial_started(0, TrialParams(), 7, TrialOrigin.BASELINE, at=1.0)
     state = SimpleNamespace(over=False, interrupted=False, ended=[], decisions={}, standing=Standing(2), hung=0)

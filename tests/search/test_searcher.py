@@ -15,10 +15,10 @@ from digit_search.config.search_space import Choice, FloatRange, IntRange, defau
 from digit_search.errors import RunFolderError
 from digit_search.records import PARAM_NAMES, EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.search import recent_study
-from digit_search.search.searcher import HonestOptunaSearch, PlannedTrial, SearchPlan
-from digit_search.search.study import Told, add_finished, lies_in_space, open_study, trial_seed
+from digit_search.search.searcher import OptunaSearcher, PlannedTrial, SearchPlan
+from digit_search.search.study import Objective, add_finished, lies_in_space, open_study, trial_seed
 
-TOLD = Told("val_accuracy", reports_per_epoch=1, max_step=9)
+TOLD = Objective("val_accuracy", reports_per_epoch=1, max_step=9)
 BASELINE = PlannedTrial(TrialParams(), TrialOrigin.BASELINE)
 
 
@@ -26,7 +26,7 @@ def make_searcher(folder, *, name="run", planned=(BASELINE,), over=lambda: False
     heard = []
     plan = SearchPlan(space or default_space(), TrialParams(), dict(enumerate(planned)), list(numbers), seed, startup_trials)
     study = open_study(folder / "study.journal", name, "maximize")
-    searcher = HonestOptunaSearch(study, plan, TOLD, on_suggest=lambda *suggested: heard.append(suggested), is_over=over)
+    searcher = OptunaSearcher(study, plan, TOLD, on_suggest=lambda *suggested: heard.append(suggested), is_over=over)
     return SimpleNamespace(searcher=searcher, heard=heard, study=lambda: open_study(folder / "study.journal", name, "maximize"))
 
 
@@ -242,19 +242,19 @@ def test_a_trial_put_back_from_the_records_is_told_as_it_was_when_it_ran(tmp_pat
     assert as_told(again.trials[0]) == as_told(made.study().trials[0])
 
 
-def warm_study(folder, told=TOLD):
+def warm_study(folder, objective=TOLD):
     """Three trials of another run, told to a study: complete, stopped, and one that ran for longer than trials do here."""
     study = open_study(folder / "study.journal", "run", "maximize")
     for trial, num_epochs in enumerate((9, 3, 12)):
         epochs = [metrics(step, step / 20) for step in range(1, num_epochs + 1)]
         record = TrialRecord(trial, TrialStatus.STOPPED, TrialParams(lr=0.001 * (trial + 1)), trial, epochs)
-        add_finished(study, record, default_space(), told, run="other")
+        add_finished(study, record, default_space(), objective, run="other")
     return study
 
 
 def test_trials_of_another_run_are_told_at_the_length_of_this_runs_trials_and_say_where_they_came_from(tmp_path):
-    told = [(trial.state, trial.value, trial.last_step, trial.user_attrs["run"]) for trial in warm_study(tmp_path).trials]
-    assert told == [
+    objective = [(trial.state, trial.value, trial.last_step, trial.user_attrs["run"]) for trial in warm_study(tmp_path).trials]
+    assert objective == [
         (TrialState.COMPLETE, 0.45, 9, "other"),
         (TrialState.PRUNED, 0.15, 3, "other"),
         (TrialState.COMPLETE, 0.45, 9, "other"),
@@ -269,7 +269,7 @@ def test_a_warm_start_counts_as_start_up_and_repeats_no_random_draw(tmp_path):
             warm_study(folder)
         plan = SearchPlan(default_space(), TrialParams(), {}, range(20), 0, startup_trials, num_warm)
         study = open_study(folder / "study.journal", "run", "maximize")
-        searcher = HonestOptunaSearch(study, plan, TOLD, on_suggest=lambda *suggested: None, is_over=lambda: False)
+        searcher = OptunaSearcher(study, plan, TOLD, on_suggest=lambda *suggested: None, is_over=lambda: False)
         return searcher.suggest("t0")["lr"]
 
     cold, random, modelled = first_rate("cold", 4, 0), first_rate("random", 4, 3), first_rate("modelled", 3, 3)

@@ -17,7 +17,7 @@ from digit_search.run.state import load_history
 from digit_search.search import tune_adapter
 from digit_search.search.failures import with_new_ray
 from digit_search.search.resume import end_decided_trials, rebuild_study, search_plan
-from digit_search.search.tune_adapter import SearchControl, run_search, told_of
+from digit_search.search.tune_adapter import SearchControl, objective_of, run_search
 
 SETTINGS = load_settings(None, ["search.samples=6", "search.points=[{lr=0.002}]"])
 
@@ -70,7 +70,7 @@ def test_a_study_is_rebuilt_with_the_trials_of_a_warm_start_which_are_no_samples
     EventLog(folder.events).warm_trial(EarlierTrial("a", TrialRecord(4, TrialStatus.STOPPED, TrialParams(), 4, (metrics(1),))), at=1.0)
     history = load_history(folder.events)
     plan = search_plan(SETTINGS, history.trials, len(history.warm))
-    study = rebuild_study(folder, told_of(SETTINGS), plan, history)
+    study = rebuild_study(folder, objective_of(SETTINGS), plan, history)
     assert [(trial.user_attrs.get("run"), trial.user_attrs["trial"], trial.state.name) for trial in study.trials] == [
         ("a", 4, "PRUNED"),
         (None, 0, "COMPLETE"),

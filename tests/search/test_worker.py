@@ -12,7 +12,7 @@ from digit_search.data.table import label_view
 from digit_search.errors import StorageError, TrialError
 from digit_search.records import TrialParams
 from digit_search.search import worker
-from digit_search.search.study import Told
+from digit_search.search.study import Objective
 from digit_search.search.trainable import TrialSetup
 
 
@@ -21,7 +21,7 @@ def run_failing(tmp_path, tiny_data, monkeypatch):
     """Run a trial whose training raises the given error; return its reports and its folder."""
     table = load_digits(str(tiny_data), cache_dir="").train
     split = split_rows(label_view(table), validation_fraction=0.1, seed=0, file="train.csv")
-    setup = TrialSetup(split, str(tmp_path), 2, 1, 0.25, "float32", False, 1, Told("val_loss", 1, 2))
+    setup = TrialSetup(split, str(tmp_path), 2, 1, 0.25, "float32", False, 1, Objective("val_loss", 1, 2))
 
     def run(error, seen=lambda trainer: None, reports=None):
         def fit(trainer, **named):

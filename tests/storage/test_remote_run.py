@@ -155,7 +155,7 @@ def test_checkpoints_that_the_events_know_nothing_of_are_deleted_since_others_ma
 
 def test_the_checkpoints_of_losers_are_deleted_in_the_store(results, store):
     folder = find("demo", results)
-    tune = Remote(folder.trials_at)
+    tune = Remote(folder.trials_location)
     for trial in range(3):
         tune.put(f"trial_000{trial}/checkpoint_2.pt", b"1")
         tune.put(f"trial_000{trial}/error.log", b"1")

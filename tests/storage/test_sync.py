@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from digit_search.errors import StorageError
-from digit_search.files.atomic_io import write_whole
+from digit_search.files.atomic_io import write_atomically
 from digit_search.files.object_store import Remote
 from digit_search.run.layout import RunFolder
 from digit_search.storage.sync import Mirror
@@ -26,7 +26,7 @@ def place(store):
 def write(folder, *names):
     for name in names:
         (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(folder.path / name, name)
+        write_atomically(folder.path / name, name)
 
 
 def puts(store):
