@@ -47,7 +47,7 @@ from digit_search.final_model.retrain import retrain_and_predict
 from digit_search.pipeline import run
 from digit_search.records import EpochMetrics, RetrainRecord, TrialParams, TrialRecord, TrialStatus
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.selection.statistics import wilson_interval
 from digit_search.training.device import plan_device
 from digit_search.training.loop import Trainer, make_setup
@@ -72,7 +72,7 @@ def settings_of(method: str, seed: int, samples: int, max_epochs: int | None) ->
 def run_pipeline(settings: RunSettings, folder: RunFolder) -> tuple[Sequence[int], RetrainRecord]:
     """The product's own whole job; returns the epochs of every trial, and the retraining."""
     run(settings, folder.name, folder.path.parent, lambda text: print(text, file=sys.stderr, flush=True))
-    history = load_history(folder.events)
+    history = load_state(folder.events)
     return [len(record.epochs) for record in history.trials], history.retraining
 
 

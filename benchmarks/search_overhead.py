@@ -34,7 +34,7 @@ from digit_search.data.table import label_view
 from digit_search.files.atomic_io import write_atomically
 from digit_search.run.events import EventLog, read_events
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import RunHistory, build_history
+from digit_search.run.state import RunState, build_history
 from digit_search.search.stage import after_trial_of
 
 HUNDRED = 100
@@ -77,7 +77,7 @@ def print_start(command_at: float, ray_up_at: float, events: Sequence[Mapping[st
     print(f"start {'with' if dashboard else 'without'} Ray's dashboard, seconds from the command: {seconds}")
 
 
-def print_costs(history: RunHistory, workers: int) -> None:
+def print_costs(history: RunState, workers: int) -> None:
     ended_at = sorted(record.ended_at for record in history.trials)
     reports = sum(len(record.epochs) for record in history.trials)
     seconds = ended_at[-1] - ended_at[0]

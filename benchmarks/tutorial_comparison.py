@@ -32,7 +32,7 @@ from digit_search.records import CORE_PARAM_NAMES, TrialParams, TrialRecord
 from digit_search.report.build import write_tables
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder, delete_checkpoints
-from digit_search.run.state import RunHistory, load_history
+from digit_search.run.state import RunState, load_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def cost_of_ours(lap: Lap, epochs: int, workers: int) -> Cost:
     return Cost(max(0.0, new - again), 0.0, again / epochs)
 
 
-def jobs_of(history: RunHistory) -> dict[int, Job]:
+def jobs_of(history: RunState) -> dict[int, Job]:
     """What a run trained, by trial number; trials without an epoch are left out.
 
     Raises:
@@ -289,7 +289,7 @@ def compare_whole(jobs: Sequence[Job], bench: Bench) -> None:
 
 def compare(arguments: argparse.Namespace, csv: Path, folder: Path) -> None:
     """Both ways on a run's configurations; `folder` takes all that they write."""
-    history = load_history(RunFolder(arguments.compare).events)
+    history = load_state(RunFolder(arguments.compare).events)
     jobs = jobs_of(history)
     if {"search", "retrain"} <= history.phases.keys():
         minutes = (history.phases["retrain"] - history.phases["search"]) / 60

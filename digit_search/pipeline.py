@@ -20,7 +20,7 @@ from digit_search.run.environment import check_dashboard_host, check_same_run, c
 from digit_search.run.events import EventLog
 from digit_search.run.interrupts import Interrupts
 from digit_search.run.layout import RunFolder, delete_checkpoints
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.search.warm_start import load_warm_start
 from digit_search.selection.ranking import best_epoch, ranked, select_best
 from digit_search.selection.statistics import accuracy_text, tied
@@ -63,7 +63,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
     """
     interrupts = Interrupts()
     with interrupts.caught(), folder.locked(), interrupts.bounded(_farewell(folder)), _resumable(folder):
-        if "done" in load_history(folder.events).phases:
+        if "done" in load_state(folder.events).phases:
             say(f"{folder.shown()} is finished: {folder.shown(folder.report_html)}")
             return
         settings = _settings_of(folder)
@@ -83,16 +83,16 @@ def _search_retrain_report(
     started_at = time.monotonic()
     events = EventLog(folder.events)
     # Each phase's line is written when the one before is over, so a run that goes on repeats none that it is past.
-    if "retrain" not in load_history(folder.events).phases:
+    if "retrain" not in load_state(folder.events).phases:
         events.phase("search", at=time.time())
         _search(settings, folder, digits, split, started_at, interrupts, say)
         events.phase("retrain", at=time.time())
     interrupts.check()
-    if "report" not in load_history(folder.events).phases:
+    if "report" not in load_state(folder.events).phases:
         _train_the_best(settings, folder, digits, split, say)
         events.phase("report", at=time.time())
     interrupts.check()
-    folder.keep_checkpoints((record.trial for record in load_history(folder.events).trials), ())
+    folder.keep_checkpoints((record.trial for record in load_state(folder.events).trials), ())
     write_report(folder)
     events.phase("done", at=time.time())
     write_report(folder)
@@ -111,7 +111,7 @@ def _search(
 def _train_the_best(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, say: Say) -> None:
     """Choose the winner and hand over its weights and predictions."""
     write_tables(folder)
-    records = load_history(folder.events).trials
+    records = load_state(folder.events).trials
     best = select_best(records, settings.search.rank_by)
     _tell_best(records, settings.search.rank_by, len(split.validation), say)
     if settings.retrain.confirm > 1:
@@ -280,7 +280,7 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
 
 def _trial_to_retrain(folder: RunFolder, trial: int | None, rank_by: str) -> TrialRecord:
     """The named trial, else the one with the best mean of its fresh trainings, else the best."""
-    history = load_history(folder.events)
+    history = load_state(folder.events)
     trial = history.confirmed if trial is None else trial
     if trial is None:
         return select_best(history.trials, rank_by)

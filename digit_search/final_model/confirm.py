@@ -17,7 +17,7 @@ from digit_search.records import Confirmation, RetrainRecord, TrialRecord
 from digit_search.run.checkpoints import LocalCheckpoints
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder, delete_checkpoints
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.selection.ranking import ConfirmedScore, best_confirmation, confirmed_scores, ranked
 from digit_search.selection.statistics import accuracy_text, tied
 from digit_search.training.checkpoint import load_checkpoint
@@ -36,7 +36,7 @@ def confirm_best(settings: RunSettings, folder: RunFolder, digits: Digits, split
     Raises:
         TrialError: if each of the trials diverges with some seed.
     """
-    history, rank_by, events = load_history(folder.events), settings.search.rank_by, EventLog(folder.events)
+    history, rank_by, events = load_state(folder.events), settings.search.rank_by, EventLog(folder.events)
     candidates = {record.trial: record for record in ranked(history.trials, rank_by)[: settings.retrain.confirm]}
     known = {(record.trial, record.seed): record for record in history.confirmations}
     confirmations: list[Confirmation] = []

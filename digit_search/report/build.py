@@ -9,7 +9,7 @@ from digit_search.files.atomic_io import write_atomically
 from digit_search.report.run_data import load_run_data, load_trials
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import RunHistory
+from digit_search.run.state import RunState
 
 MAX_NAME_LETTERS = 120
 
@@ -20,10 +20,10 @@ def write_tables(folder: RunFolder) -> None:
     Raises:
         RunFolderError: if the events are broken or a file cannot be written.
     """
-    write_history(folder, *load_trials(folder))
+    write_tables_of(folder, *load_trials(folder))
 
 
-def write_history(folder: RunFolder, history: RunHistory, rank_by: str) -> None:
+def write_tables_of(folder: RunFolder, history: RunState, rank_by: str) -> None:
     """Write the tables of a history that was read already.
 
     Raises:
@@ -47,7 +47,7 @@ def write_report(folder: RunFolder) -> None:
 
     run = load_run_data(folder)
     write_tables(folder)
-    write_best_toml(folder.best, folder.name, run.history, run.rank_by, run.num_validation)
+    write_best_toml(folder.best, folder.name, run.state, run.rank_by, run.num_validation)
     summary = summarize(run)
     write_atomically(folder.report_md, build_markdown(run, summary))
     write_atomically(folder.report_html, build_page(run, summary))

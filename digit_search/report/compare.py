@@ -133,8 +133,8 @@ def _compared(letter: str, folder: RunFolder) -> ComparedRun:
 
 def _progress(data: RunData) -> list[Progress]:
     """The best accuracy of all trials so far after each report; those of trials that failed count as work, not as scores."""
-    failed = {record.trial for record in data.history.trials if record.status is TrialStatus.FAILED}
-    clock = WorkClock(data.history.spans)
+    failed = {record.trial for record in data.state.trials if record.status is TrialStatus.FAILED}
+    clock = WorkClock(data.state.spans)
     images, best, points = 0, -math.inf, []
     events = read_events(data.folder.events) if data.folder.events.exists() else ()
     for event in sorted((event for event in events if event["event"] == "epoch"), key=lambda event: event["at"]):
@@ -168,7 +168,7 @@ def _merged_importances(runs: Sequence[ComparedRun]) -> list[MergedImportance]:
 
 
 def _placed_trials(run: ComparedRun) -> list[Placed]:
-    return placed([record.params for record in ranked(run.data.history.trials, run.data.rank_by)])
+    return placed([record.params for record in ranked(run.data.state.trials, run.data.rank_by)])
 
 
 def best_first(runs: Sequence[ComparedRun]) -> list[ComparedRun]:

@@ -78,7 +78,7 @@ def _result_rows(runs: Sequence[ComparedRun], page: Path) -> list[list[str]]:
 def _facts(run: ComparedRun, page: Path) -> Mapping[str, str]:
     summary, cost = run.summary, run.summary.cost
     winner, final, baseline = summary.winner, summary.final_model, summary.baseline
-    record = next((record for record in run.data.history.trials if winner and record.trial == winner.trial), None)
+    record = next((record for record in run.data.state.trials if winner and record.trial == winner.trial), None)
     params = dict(param_rows(record.params, CORE_PARAM_NAMES)) if record else dict.fromkeys(CORE_PARAM_NAMES, MISSING)
     return {
         "run": _report_link(run, page),

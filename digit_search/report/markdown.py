@@ -60,7 +60,7 @@ def build_markdown(run: RunData, summary: Summary) -> str:
         "## What was not done",
         _list(gaps) if gaps else "Nothing is missing.",
         "## Trials",
-        _trials_table(run) if run.history.trials else "No trial has begun.",
+        _trials_table(run) if run.state.trials else "No trial has begun.",
         *_importance_blocks(summary),
         *_model_blocks(run.predictions),
         "## How it was made",
@@ -78,10 +78,10 @@ def _commands(summary: Summary) -> str:
 
 
 def _trials_table(run: RunData) -> str:
-    order = ranked(run.history.trials, run.rank_by)
+    order = ranked(run.state.trials, run.rank_by)
     chosen = {record.trial for record in order}
-    rest = [record for record in run.history.trials if record.trial not in chosen]
-    params = shown_params(run.history.trials)
+    rest = [record for record in run.state.trials if record.trial not in chosen]
+    params = shown_params(run.state.trials)
     scores = ("best epoch", "val accuracy", "95 % interval", "val loss")
     heads = ("rank", "trial", "status", *params, "epochs", *scores, "images", "time", "error")
     rows = [_trial_row(record, str(rank), params, best_epoch(record, run.rank_by), run) for rank, record in enumerate(order, start=1)]

@@ -40,7 +40,7 @@ NAVIGATION = (
 def build_page(run: RunData, summary: Summary) -> str:
     """The page as HTML, the same for the same files."""
     title = f"{summary.run}: report of the search"
-    return html_page(title, _header(summary), _main(run, summary), more_css=narrow_css(run.history.trials))
+    return html_page(title, _header(summary), _main(run, summary), more_css=narrow_css(run.state.trials))
 
 
 def _header(summary: Summary) -> Html:
@@ -50,7 +50,7 @@ def _header(summary: Summary) -> Html:
 
 
 def _main(run: RunData, summary: Summary) -> Html:
-    records, history = run.history.trials, run.history
+    records, history = run.state.trials, run.state
     curves = picture(learning_curves(drawn_trials(run), history.rungs, run.rank_by, history.confirmed), NO_SCORE)
     nothing = element("p", NO_TRIAL, class_="missing")
     return element(
@@ -69,7 +69,7 @@ def _main(run: RunData, summary: Summary) -> Html:
 def _search_part(run: RunData, summary: Summary) -> Html:
     records, space = drawn_trials(run), run.settings.search.space
     history, slices = history_plots(records, run.rank_by), slice_plots(records, run.rank_by, space)
-    few = "" if len(records) == len(run.history.trials) else f"The pictures show {len(records)} of {len(run.history.trials)} trials."
+    few = "" if len(records) == len(run.state.trials) else f"The pictures show {len(records)} of {len(run.state.trials)} trials."
     note = "Each trial at its best epoch. A stopped trial had fewer epochs to get there, so compare like with like."
     sliced = element("div", *(picture(drawn, "") for drawn in slices), class_="plots")
     return join(
@@ -78,13 +78,13 @@ def _search_part(run: RunData, summary: Summary) -> Html:
         join(element("h3", "Accuracy along each parameter"), element("p", note, class_="muted"), sliced) if slices else "",
         _importance_part(run, summary.importances, summary.num_candidates) if history else "",
         picture(parallel_coordinates(records, run.rank_by, space), "") if history else "",
-        picture(None if few else timeline(records, WorkClock(run.history.spans), run.history.reports), TOO_MANY if few else NO_TIMES),
+        picture(None if few else timeline(records, WorkClock(run.state.spans), run.state.reports), TOO_MANY if few else NO_TIMES),
     )
 
 
 def drawn_trials(run: RunData) -> Sequence[TrialRecord]:
     """All trials, or of very many the best, the baseline, and every so manieth of the others, so that the page stays small."""
-    records = run.history.trials
+    records = run.state.trials
     if len(records) <= MAX_DRAWN:
         return records
     step = -(-len(records) // (MAX_DRAWN - NUM_BEST_DRAWN - 1))

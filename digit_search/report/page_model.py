@@ -17,9 +17,9 @@ NO_PREDICTIONS = "The predictions on the validation digits are missing, so mista
 
 def model_part(run: RunData) -> Html:
     """The final model's pictures; a sentence for what is not there yet."""
-    if run.history.retraining is None:
+    if run.state.retraining is None:
         return element("p", NOT_RETRAINED, class_="missing")
-    curves = element("div", *(picture(drawn, "") for drawn in retrain_curves(run.history.retraining)), class_="plots")
+    curves = element("div", *(picture(drawn, "") for drawn in retrain_curves(run.state.retraining)), class_="plots")
     if run.predictions is None or not len(run.predictions):
         return join(curves, element("p", NO_PREDICTIONS, class_="missing"))
     predictions = run.predictions

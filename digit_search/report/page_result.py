@@ -70,7 +70,7 @@ def _why_no_winner(summary: Summary) -> Html:
 
 
 def _winner_record(run: RunData, summary: Summary) -> TrialRecord | None:
-    return next((record for record in run.history.trials if summary.winner and record.trial == summary.winner.trial), None)
+    return next((record for record in run.state.trials if summary.winner and record.trial == summary.winner.trial), None)
 
 
 def _winner_card(run: RunData, summary: Summary) -> Html:

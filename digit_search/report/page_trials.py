@@ -107,16 +107,16 @@ def _row(run: RunData, record: TrialRecord, rank: int | None, shown: _Shown, *, 
 
 def trials_table(run: RunData) -> Html:
     """All trials, the best first, those without a rank last by their numbers."""
-    order = ranked(run.history.trials, run.rank_by)
+    order = ranked(run.state.trials, run.rank_by)
     ranks = {record.trial: rank for rank, record in enumerate(order, start=1)}
-    listed = [*order, *(record for record in run.history.trials if record.trial not in ranks)][:MAX_ROWS]
-    shown = _shown(run.history.trials)
+    listed = [*order, *(record for record in run.state.trials if record.trial not in ranks)][:MAX_ROWS]
+    shown = _shown(run.state.trials)
     detailed = detailed_trials(run)
     rows = [_row(run, record, ranks.get(record.trial), shown, has_details=record.trial in detailed) for record in listed]
     heads = [_head(*column) for column in shown.columns]
     table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows), class_="sortable", id="trials-table")
-    cut = len(listed) < len(run.history.trials)
-    note = f"The first {len(listed)} of {plural(len(run.history.trials), 'trial')}; trials.csv holds all of them." if cut else ""
+    cut = len(listed) < len(run.state.trials)
+    note = f"The first {len(listed)} of {plural(len(run.state.trials), 'trial')}; trials.csv holds all of them." if cut else ""
     return join(
         element("p", note, class_="muted") if note else "",
         _filters(listed),
@@ -145,23 +145,23 @@ def _filters(records: Sequence[TrialRecord]) -> Html:
 def trial_details(run: RunData) -> Html:
     """A folded part for each trial: all parameters, its way through the rungs, its epochs and its error."""
     rungs: Mapping[int, list[RungDecision]] = defaultdict(list)
-    for rung in run.history.rungs:
+    for rung in run.state.rungs:
         rungs[rung.trial].append(rung)
     shown = detailed_trials(run)
-    frame, best = frame_of(run.history.trials), next(iter(ranked(run.history.trials, run.rank_by)), None)
-    with_epochs = sum(len(record.epochs) for record in run.history.trials) <= MAX_EPOCH_ROWS
+    frame, best = frame_of(run.state.trials), next(iter(ranked(run.state.trials, run.rank_by)), None)
+    with_epochs = sum(len(record.epochs) for record in run.state.trials) <= MAX_EPOCH_ROWS
     parts = [
         _details(run, record, rungs[record.trial], small_curve(record, best, frame), with_epochs=with_epochs)
-        for record in run.history.trials
+        for record in run.state.trials
         if record.trial in shown
     ]
-    note = "" if len(parts) == len(run.history.trials) else f"The {len(parts)} best trials; trials.csv and epochs.csv hold all of them."
+    note = "" if len(parts) == len(run.state.trials) else f"The {len(parts)} best trials; trials.csv and epochs.csv hold all of them."
     return join(element("p", note, class_="muted") if note else "", *parts)
 
 
 def detailed_trials(run: RunData) -> set[int]:
     """The trials that have a part of their own: all, or the best of very many."""
-    records = run.history.trials
+    records = run.state.trials
     chosen = records if len(records) <= MAX_DETAILED else ranked(records, run.rank_by)[:MAX_DETAILED]
     return {record.trial for record in chosen}
 

@@ -9,7 +9,7 @@ from digit_search.errors import ConfigError, DataError
 from digit_search.files.bounded_io import MAX_JSON_BYTES, parse_json, read_bounded
 from digit_search.report.predictions import Predictions, load_predictions
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import RunHistory, load_history
+from digit_search.run.state import RunState, load_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class RunData:
     settings: RunSettings = field(default_factory=RunSettings)
     """The defaults where config.toml could not be read; `gaps` then says so."""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    history: RunHistory = field(default_factory=RunHistory)
+    state: RunState = field(default_factory=RunState)
     predictions: Predictions | None = None
     gaps: tuple[str, ...] = ()
     """What could not be read, and what that means for the report."""
@@ -40,17 +40,17 @@ class RunData:
         told = self.section("split").get("num_validation")
         if isinstance(told, int) and told > 0:
             return told
-        return self.history.retraining.num_validation if self.history.retraining else None
+        return self.state.retraining.num_validation if self.state.retraining else None
 
 
-def load_trials(folder: RunFolder) -> tuple[RunHistory, str]:
+def load_trials(folder: RunFolder) -> tuple[RunState, str]:
     """Read what the tables need: the history (empty before the first event) and the metric that trials are ranked by.
 
     Raises:
         RunFolderError: if events.jsonl is broken.
     """
     settings, _ = _load_settings(folder)
-    return _load_history(folder)[0], settings.search.rank_by
+    return _load_state(folder)[0], settings.search.rank_by
 
 
 def load_run_data(folder: RunFolder) -> RunData:
@@ -61,10 +61,10 @@ def load_run_data(folder: RunFolder) -> RunData:
     """
     settings, settings_gap = _load_settings(folder)
     environment, environment_gap = _load_environment(folder)
-    history, history_gap = _load_history(folder)
+    state, state_gap = _load_state(folder)
     predictions, predictions_gap = _load_predictions(folder)
-    gaps = tuple(gap for gap in (settings_gap, environment_gap, history_gap, predictions_gap) if gap)
-    return RunData(folder, settings, environment, history, predictions, gaps)
+    gaps = tuple(gap for gap in (settings_gap, environment_gap, state_gap, predictions_gap) if gap)
+    return RunData(folder, settings, environment, state, predictions, gaps)
 
 
 def _load_settings(folder: RunFolder) -> tuple[RunSettings, str]:
@@ -84,10 +84,10 @@ def _load_environment(folder: RunFolder) -> tuple[Mapping[str, Any], str]:
     return (environment, "") if isinstance(environment, dict) else ({}, "environment.json holds no JSON object, so nothing of it is shown")
 
 
-def _load_history(folder: RunFolder) -> tuple[RunHistory, str]:
+def _load_state(folder: RunFolder) -> tuple[RunState, str]:
     if not folder.events.exists():
-        return RunHistory(), "events.jsonl is missing: no trial of this run is known"
-    return load_history(folder.events), ""
+        return RunState(), "events.jsonl is missing: no trial of this run is known"
+    return load_state(folder.events), ""
 
 
 def _load_predictions(folder: RunFolder) -> tuple[Predictions | None, str]:

@@ -119,7 +119,7 @@ class Summary:
 
 def summarize(run: RunData) -> Summary:
     """Condense a run to the first screen of its report."""
-    records, history = run.history.trials, run.history
+    records, history = run.state.trials, run.state
     order = winner_first(ranked(records, run.rank_by), history.confirmed)
     scores = _scores(order, run.rank_by, run.num_validation)
     baselines = [score for record, score in zip(order, scores, strict=True) if record.origin is TrialOrigin.BASELINE]
@@ -214,14 +214,14 @@ def _is_finished(phases: dict[str, float]) -> bool:
 
 
 def _cost(run: RunData) -> Cost:
-    records, retraining, confirmations = run.history.trials, run.history.retraining, run.history.confirmations
+    records, retraining, confirmations = run.state.trials, run.state.retraining, run.state.confirmations
     statuses = Counter(record.status for record in records)
     retrained = retraining.epochs[len(_reused_epochs(retraining, records)) :] if retraining else ()
     # The final model may be one of the fresh trainings.
     fresh = [record for record in confirmations if not retraining or record.seed != retraining.seed]
     retrained = (*retrained, *(metrics for record in fresh for metrics in record.epochs))
     devices = [record.device for record in records] + ([retraining.device] if retraining else [])
-    clock = WorkClock(run.history.spans)
+    clock = WorkClock(run.state.spans)
     return Cost(
         trials_by_status={str(status): statuses[status] for status in TrialStatus if statuses[status]},
         num_epochs=sum(record.epochs[-1].epoch for record in records if record.epochs),
@@ -232,5 +232,5 @@ def _cost(run: RunData) -> Cost:
         devices=tuple(sorted(set(filter(None, devices)))),
         processor=str(run.section("hardware").get("cpu", "")),
         nodes=tuple(sorted({record.node for record in records if record.node})),
-        num_workers=len(worker_lanes(records, clock, run.history.reports)) or None,
+        num_workers=len(worker_lanes(records, clock, run.state.reports)) or None,
     )

@@ -10,7 +10,7 @@ from digit_search.errors import TrialError
 from digit_search.files.atomic_io import write_atomically
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
 from digit_search.report.formats import clean_text
-from digit_search.run.state import RunHistory
+from digit_search.run.state import RunState
 from digit_search.selection.ranking import best_epoch, confirmed_scores, ranked, winner_first
 from digit_search.selection.statistics import wilson_interval
 
@@ -126,7 +126,7 @@ def _toml_table(name: str, values: dict[str, Cell]) -> str:
     return "\n".join([f"[{name}]", *lines]) + "\n"
 
 
-def write_best_toml(path: Path, run: str, history: RunHistory, rank_by: str, num_validation: int | None) -> None:
+def write_best_toml(path: Path, run: str, history: RunState, rank_by: str, num_validation: int | None) -> None:
     """Write the winner's hyperparameters and where they came from; nothing where no trial can be chosen yet.
 
     Args:

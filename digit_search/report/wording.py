@@ -188,7 +188,7 @@ def what_was_not_done(run: RunData, summary: Summary) -> list[str]:
         if statuses.get(status):
             lines.append(f"{plural(statuses[status], 'trial')} {'was ' if status is not TrialStatus.FAILED else ''}{status} {meaning}.")
     lines += [line for line in (_missing_trials(run, summary), _missing_baseline(run, summary), _missing_retraining(summary)) if line]
-    return [*lines, *(one_line(note, 1000) for note in run.history.notes), *(one_line(gap, 1000) for gap in run.gaps)]
+    return [*lines, *(one_line(note, 1000) for note in run.state.notes), *(one_line(gap, 1000) for gap in run.gaps)]
 
 
 def _missing_trials(run: RunData, summary: Summary) -> str:
@@ -199,7 +199,7 @@ def _missing_trials(run: RunData, summary: Summary) -> str:
 def _missing_baseline(run: RunData, summary: Summary) -> str:
     if summary.baseline is not None:
         return ""
-    begun = [record for record in run.history.trials if record.origin is TrialOrigin.BASELINE]
+    begun = [record for record in run.state.trials if record.origin is TrialOrigin.BASELINE]
     if begun:
         return f"The baseline, trial {begun[0].trial}, has no score: {begun[0].status}. The winner stands without a comparison."
     why = "it has not begun" if run.settings.search.baseline else "search.baseline is off"

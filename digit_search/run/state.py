@@ -25,7 +25,7 @@ Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
-class RunHistory:
+class RunState:
     """All that a run's events say."""
 
     trials: Sequence[TrialRecord] = ()
@@ -136,10 +136,10 @@ class _Fold:
                     trials[number], status=TrialStatus(event["status"]), error=str(event["error"]), ended_at=event["at"]
                 )
 
-    def history(self) -> RunHistory:
+    def history(self) -> RunState:
         """What the events so far say."""
         trials, epochs = self._trials, self._epochs
-        return RunHistory(
+        return RunState(
             trials=tuple(replace(trials[number], epochs=tuple(epochs.get(number, ()))) for number in sorted(trials)),
             rungs=tuple(self._rungs.values()),
             retraining=self._retraining,
@@ -153,7 +153,7 @@ class _Fold:
         )
 
 
-def build_history(events: Iterable[Mapping[str, Any]]) -> RunHistory:
+def build_history(events: Iterable[Mapping[str, Any]]) -> RunState:
     """Fold events into records.
 
     Raises:
@@ -171,7 +171,7 @@ class HistoryReader:
         self._events = EventReader(path)
         self._fold = _Fold()
 
-    def read(self) -> RunHistory:
+    def read(self) -> RunState:
         """All that the run's events say by now.
 
         Raises:
@@ -256,7 +256,7 @@ def _trial_of(values: Mapping[str, Any]) -> TrialRecord:
     return _record(TrialRecord, {**values, **read})
 
 
-def load_history(path: Path) -> RunHistory:
+def load_state(path: Path) -> RunState:
     """Read a run's events into records.
 
     Raises:

@@ -9,7 +9,7 @@ from ray.tune.error import TuneError
 from digit_search.config.settings import RunSettings
 from digit_search.errors import RayLostError, SearchError, StorageError
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.search.resume import FINISHED
 
 RAY_FAILURES = (RuntimeError, TuneError, RayError)
@@ -51,7 +51,7 @@ def with_new_ray(search: Callable[[], None], settings: RunSettings, folder: RunF
         try:
             return search()
         except RayLostError as error:
-            ended = sum(record.status in FINISHED for record in load_history(folder.events).trials)
+            ended = sum(record.status in FINISHED for record in load_state(folder.events).trials)
             failures = 1 if ended > ended_before else failures + 1
             ended_before = ended
             if failures > settings.search.max_failures:

@@ -10,7 +10,7 @@ from digit_search.config.settings import RunSettings, baseline_params
 from digit_search.records import TrialOrigin, TrialRecord, TrialStatus
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import RunHistory
+from digit_search.run.state import RunState
 from digit_search.search.searcher import PlannedTrial, SearchPlan
 from digit_search.search.study import Objective, add_finished, describe_study, open_study
 
@@ -43,7 +43,7 @@ def search_plan(settings: RunSettings, earlier: Sequence[TrialRecord] = (), num_
     )
 
 
-def end_decided_trials(settings: RunSettings, history: RunHistory, events: EventLog) -> RunHistory:
+def end_decided_trials(settings: RunSettings, history: RunState, events: EventLog) -> RunState:
     """Write down the end of trials whose last report decided it, where a crash came before that line was written."""
     stopped = {decision.trial for decision in history.rungs if not decision.passed}
     records = []
@@ -59,7 +59,7 @@ def end_decided_trials(settings: RunSettings, history: RunHistory, events: Event
     return replace(history, trials=tuple(records))
 
 
-def rebuild_study(folder: RunFolder, objective: Objective, plan: SearchPlan, earlier: RunHistory) -> optuna.Study:
+def rebuild_study(folder: RunFolder, objective: Objective, plan: SearchPlan, earlier: RunState) -> optuna.Study:
     """A new study that holds the finished trials, those of a warm start first.
 
     Our events are the truth; a journal of an earlier process may end anywhere.

@@ -16,11 +16,11 @@ from digit_search.data.split import RowSplit
 from digit_search.errors import ResourceError
 from digit_search.monitor.ray_dashboard import job_metadata
 from digit_search.records import TrialRecord, TrialStatus
-from digit_search.report.build import write_history
+from digit_search.report.build import write_tables_of
 from digit_search.run.events import EventLog
 from digit_search.run.interrupts import Interrupts
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import HistoryReader, load_history
+from digit_search.run.state import HistoryReader, load_state
 from digit_search.search.failures import with_new_ray
 from digit_search.search.scheduler import expected_epochs, rung_steps
 from digit_search.search.tune_adapter import SearchControl, deadline_of, most_wanted, run_search
@@ -44,7 +44,7 @@ def search_trials(
     send_chatter_to(folder.log)
     control = SearchControl(lambda: interrupts.pending, deadline_of(settings, started_at), say)
     with_new_ray(partial(_search_on_ray, settings, folder, digits, split, control, interrupts, say), settings, folder, say)
-    records = load_history(folder.events).trials
+    records = load_state(folder.events).trials
     is_cut = len(records) < settings.search.samples or any(record.status is TrialStatus.INTERRUPTED for record in records)
     if control.is_over() and is_cut:
         text = what_was_done(settings, records)
@@ -140,7 +140,7 @@ def after_trial_of(settings: RunSettings, folder: RunFolder) -> Callable[[int], 
         if began_at < next_at:
             return
         history, rank_by = reader.read(), settings.search.rank_by
-        write_history(folder, history, rank_by)
+        write_tables_of(folder, history, rank_by)
         records = history.trials
         kept = {record.trial for record in records if record.status is TrialStatus.RUNNING}
         kept |= {record.trial for record in ranked(records, rank_by)[:1]}

@@ -24,7 +24,7 @@ from digit_search.monitor.tensorboard import tensorboard_logger
 from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder, trial_name
-from digit_search.run.state import RunHistory, load_history
+from digit_search.run.state import RunState, load_state
 from digit_search.search.failures import RAY_FAILURES, reason_of
 from digit_search.search.recorder import EndOfTrial, Recorder
 from digit_search.search.resume import end_decided_trials, rebuild_study, search_plan
@@ -118,7 +118,7 @@ def run_search(
     except (OSError, *RAY_FAILURES) as error:
         logger.exception("the search ended")
         raise reason_of(error, folder) from error
-    records = load_history(folder.events).trials
+    records = load_state(folder.events).trials
     _check_some_succeeded(records)
     return records
 
@@ -135,7 +135,7 @@ def _search_once(
 ) -> None:
     """Give Tune what is left to try, and our records the last word when it ends, however it does."""
     events = EventLog(folder.events)
-    earlier = end_decided_trials(settings, load_history(folder.events), events)
+    earlier = end_decided_trials(settings, load_state(folder.events), events)
     searching = search_plan(settings, earlier.trials, len(earlier.warm))
     if not searching.numbers:
         return
@@ -187,7 +187,7 @@ def _make_tuner(
     trainable: Callable[[dict], None],
     plan: WorkerPlan,
     searcher: OptunaSearcher,
-    earlier: RunHistory,
+    earlier: RunState,
     recording: _Recording,
 ) -> tune.Tuner:
     search, objective = settings.search, objective_of(settings)
@@ -255,7 +255,7 @@ def _trial_name(trial: Trial) -> str:
 
 def _end_running_trials(folder: RunFolder, events: EventLog) -> None:
     """Whatever still counts as running when the search is over was interrupted."""
-    for record in load_history(folder.events).trials:
+    for record in load_state(folder.events).trials:
         if record.status is TrialStatus.RUNNING:
             events.trial_ended(record.trial, TrialStatus.INTERRUPTED, at=time.time())
 

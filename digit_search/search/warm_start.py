@@ -8,7 +8,7 @@ from digit_search.errors import ConfigError, RunFolderError
 from digit_search.records import EarlierTrial, TrialStatus
 from digit_search.run.environment import recorded_surroundings
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.storage.locate import Results, reading
 
 TELLING = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
@@ -37,7 +37,7 @@ def load_warm_start(
                 raise ConfigError(f"--warm-start {name}: expected each run once, found it twice")
             _check_comparable(settings, folder, train_fingerprint)
             run = folder.path.resolve().name
-            found = [EarlierTrial(run, record) for record in load_history(folder.events).trials if record.status in TELLING]
+            found = [EarlierTrial(run, record) for record in load_state(folder.events).trials if record.status in TELLING]
         if not found:
             raise RunFolderError(f"--warm-start {name}: expected a run with finished trials, found none in {folder.shown(folder.events)}")
         say(f"warm start: {len(found)} finished trial{'s' if len(found) > 1 else ''} of {folder.shown()}")

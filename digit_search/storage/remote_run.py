@@ -20,7 +20,7 @@ from digit_search.files.atomic_io import write_atomically
 from digit_search.files.object_store import Remote
 from digit_search.run.checkpoints import REMOTE_CHECKPOINT
 from digit_search.run.layout import RunFolder, check_run_name, trial_name
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.storage.remote_lock import CLAIMS, LOCK, STALE_SECONDS, RemoteLock
 from digit_search.storage.sync import Mirror
 
@@ -143,7 +143,7 @@ class RemoteRunFolder(RunFolder):
         One report ahead is as it should be, since a checkpoint is written before its report.
         """
         per_epoch = load_settings(self.config).search.reports_per_epoch
-        trials = load_history(self.events).trials
+        trials = load_state(self.events).trials
         known = {trial_name(record.trial): round(record.epochs[-1].epoch * per_epoch) if record.epochs else 0 for record in trials}
         self._delete_checkpoints(lambda folder, step: step > known.get(folder, -1) + 1)
 

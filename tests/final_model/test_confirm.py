@@ -16,7 +16,7 @@ from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialSt
 from digit_search.report.build import write_report
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 
 SETTINGS = load_settings(
     None, ["retrain.confirm=2", "retrain.confirm_seeds=2", "retrain.max_epochs=1", "training.ema_half_life_epochs=0", "search.samples=3"]
@@ -45,7 +45,7 @@ def confirm(run, told=None):
 def test_the_best_mean_of_fresh_trainings_wins_and_its_weights_are_handed_over(run):
     folder, told = run[0], []
     retrained = confirm(run, told)
-    history = load_history(folder.events)
+    history = load_state(folder.events)
     seeds = {trial: [fresh_seed(0, trial, repeat) for repeat in range(2)] for trial in (2, 1)}
     assert [(record.trial, record.seed) for record in history.confirmations] == [(trial, seed) for trial in (2, 1) for seed in seeds[trial]]
     means = {trial: sum(record.val_accuracy for record in history.confirmations if record.trial == trial) for trial in (2, 1)}
@@ -100,7 +100,7 @@ def test_the_report_and_best_toml_tell_the_confirmed_winner_and_the_means(run):
     folder = run[0]
     confirm(run)
     write_report(folder)
-    history = load_history(folder.events)
+    history = load_state(folder.events)
     report = folder.report_md.read_text()
     assert f"Trial {history.confirmed} has the best mean validation accuracy of the 2 best of 3 trials" in report
     assert report.count("trained again with fresh seeds:") == 2

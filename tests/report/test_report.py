@@ -217,5 +217,5 @@ def test_the_table_and_the_pictures_of_a_huge_run_are_cut_and_say_so(make_run, r
     drawn = drawn_trials(load_run_data(folder))
     assert len(drawn) <= 30
     assert f"The pictures show {len(drawn)} of 60 trials." in page.text
-    assert {0, *(record.trial for record in ranked(load_run_data(folder).history.trials)[:5])} <= {record.trial for record in drawn}
+    assert {0, *(record.trial for record in ranked(load_run_data(folder).state.trials)[:5])} <= {record.trial for record in drawn}
     assert "too many trials for a timeline" in page.text

@@ -6,7 +6,7 @@ from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
 from digit_search.report.wording import against_baseline, against_runner_up, cost_rows, final_model_lines, headline, what_was_not_done
 from digit_search.run.events import EventLog
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 
 COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED
 
@@ -87,7 +87,7 @@ def test_the_wall_time_has_no_rest_before_a_resume(make_run):
 
 def test_epochs_that_a_retraining_took_over_cost_nothing_twice(make_run):
     folder = make_run([COMPLETED, COMPLETED])
-    history = load_history(folder.events)
+    history = load_state(folder.events)
     before = summary_of(folder)[1].cost.num_images
     own = history.trials[1].epochs
     more = replace(own[-1], epoch=6, seconds=7.0)

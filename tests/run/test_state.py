@@ -10,7 +10,7 @@ from digit_search.config.settings import MAX_REPORTS
 from digit_search.errors import RunFolderError, StorageError
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run.events import MAX_ERROR_LETTERS, MAX_EVENT_BYTES, EventLog
-from digit_search.run.state import HistoryReader, load_history
+from digit_search.run.state import HistoryReader, load_state
 
 
 def metrics(epoch, accuracy=0.5):
@@ -35,7 +35,7 @@ def test_events_become_records(log, tmp_path):
     log.note("cut short", at=15.0)
     log.note("cut short", at=16.0)
     log.retrained(RetrainRecord(0, TrialParams(lr=0.002), 7, (metrics(1),), 1, 0.5, 1.1, 90, 10, "cpu", 3.0, 28, 0.97), at=20.0)
-    history = load_history(tmp_path / "events.jsonl")
+    history = load_state(tmp_path / "events.jsonl")
     (record,) = history.trials
     assert (record.status, record.params.lr, record.seed, record.origin) == ("stopped", 0.002, 7, "baseline")
     assert (record.images, record.seconds, record.device, record.node) == (200, 4.0, "cpu", "host")
@@ -51,9 +51,9 @@ def test_a_line_that_a_crash_cut_short_is_left_out_and_the_next_event_starts_a_l
     path = tmp_path / "events.jsonl"
     with path.open("ab") as file:
         file.write(b'{"event": "epoch", "at": 11.0, "tri')
-    assert load_history(path).trials[0].epochs == ()
+    assert load_state(path).trials[0].epochs == ()
     EventLog(path).epoch(0, metrics(1), "cpu", "host", at=12.0)
-    assert len(load_history(path).trials[0].epochs) == 1
+    assert len(load_state(path).trials[0].epochs) == 1
 
 
 def test_a_history_read_in_parts_is_the_whole_one_at_every_moment(tmp_path):
@@ -71,22 +71,22 @@ def test_a_history_read_in_parts_is_the_whole_one_at_every_moment(tmp_path):
         for part in (line[:-5], line[-5:]):
             with growing.open("ab") as file:
                 file.write(part)
-            assert reader.read() == load_history(growing)
-    assert reader.read() == load_history(whole)
+            assert reader.read() == load_state(growing)
+    assert reader.read() == load_state(whole)
 
 
 def test_an_epoch_that_was_trained_again_counts_once(log, tmp_path):
     begin(log)
     for epoch, accuracy in ((1, 0.1), (2, 0.2), (2, 0.3), (3, 0.4)):
         log.epoch(0, metrics(epoch, accuracy), "cpu", "host", at=11.0)
-    record = load_history(tmp_path / "events.jsonl").trials[0]
+    record = load_state(tmp_path / "events.jsonl").trials[0]
     assert [(epoch.epoch, epoch.val_accuracy) for epoch in record.epochs] == [(1, 0.1), (2, 0.3), (3, 0.4)]
 
 
 def test_trials_are_ordered_by_number_whatever_order_they_began_in(log, tmp_path):
     for trial in (2, 0, 1):
         begin(log, trial)
-    assert [record.trial for record in load_history(tmp_path / "events.jsonl").trials] == [0, 1, 2]
+    assert [record.trial for record in load_state(tmp_path / "events.jsonl").trials] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_a_broken_event_is_refused_with_what_was_found(tmp_path, line):
     path = tmp_path / "events.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(RunFolderError, match="expected"):
-        load_history(path)
+        load_state(path)
 
 
 def test_missing_events_are_one_clear_error(tmp_path):
     with pytest.raises(RunFolderError, match=r"events\.jsonl: cannot be read"):
-        load_history(tmp_path / "events.jsonl")
+        load_state(tmp_path / "events.jsonl")
 
 
 def test_a_number_that_json_cannot_hold_is_never_written(log):
@@ -126,7 +126,7 @@ def test_an_event_that_the_disk_takes_in_part_leaves_the_events_as_they_were(log
     monkeypatch.undo()
     assert (tmp_path / "events.jsonl").read_bytes() == before
     log.note("again", at=12.0)
-    assert load_history(tmp_path / "events.jsonl").notes == ("again",)
+    assert load_state(tmp_path / "events.jsonl").notes == ("again",)
 
 
 def test_of_a_file_of_any_size_only_the_end_is_read_to_drop_a_torn_line(tmp_path):
@@ -154,11 +154,11 @@ def test_a_torn_line_that_no_event_fills_is_refused_and_left_alone(tmp_path):
 def test_an_error_of_any_length_leaves_a_line_that_can_be_read(log, tmp_path):
     begin(log)
     log.trial_ended(0, TrialStatus.FAILED, at=11.0, error="x" * 2 * MAX_EVENT_BYTES)
-    assert load_history(tmp_path / "events.jsonl").trials[0].error == "x" * MAX_ERROR_LETTERS
+    assert load_state(tmp_path / "events.jsonl").trials[0].error == "x" * MAX_ERROR_LETTERS
 
 
 def test_the_longest_curve_that_settings_allow_can_be_read_again(log, tmp_path):
     number = 1.2345678901234567e-05
     longest = EpochMetrics(number, number, number, number, number, number, 10**9, number, number, number)
     log.retrained(RetrainRecord(0, TrialParams(lr=0.002), 7, (longest,) * MAX_REPORTS, 1, 0.5, 1.1, 90, 10, "cpu", 3.0, 28, 0.97), at=20.0)
-    assert len(load_history(tmp_path / "events.jsonl").retraining.epochs) == MAX_REPORTS
+    assert len(load_state(tmp_path / "events.jsonl").retraining.epochs) == MAX_REPORTS

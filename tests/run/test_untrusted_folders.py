@@ -20,7 +20,7 @@ from digit_search.report.summary import summarize
 from digit_search.run.environment import recorded_surroundings
 from digit_search.run.events import MAX_EVENT_BYTES
 from digit_search.run.layout import RunFolder, create_run_folder, open_run_folder
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 
 PLACES = ["config.toml", "events.jsonl", "environment.json", "report.html", "trials.csv", "DigitRecognitionResNet18.pt", ".lock"]
 PLACES += ["tune", "tune/trial_0000", "tune/trial_0000/checkpoint_0.pt", "retraining", "validation.arrow", "search.log", "study.journal"]
@@ -92,7 +92,7 @@ def test_events_beyond_the_limit_are_refused_unread(tmp_path):
     with path.open("wb") as file:
         file.truncate(max_file_bytes() + 1)
     with pytest.raises(RunFolderError, match=rf"expected at most {max_file_bytes()} bytes, found more; .* take a machine with more"):
-        load_history(path)
+        load_state(path)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_absurd_events_are_refused(tmp_path, line):
     path = tmp_path / "events.jsonl"
     path.write_bytes(line + b"\n")
     with pytest.raises(RunFolderError, match=r"events\.jsonl"):
-        load_history(path)
+        load_state(path)
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 5000, b"[]", b'{"data": 3}', b"\xff", b" " * MAX_JSON_BYTES + b"{}"])

@@ -12,7 +12,7 @@ from digit_search.monitor.monitor import LiveSearch
 from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run.events import EventLog
 from digit_search.run.standing import Standing
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.search.recorder import EndOfTrial, NodeLabels, Recorder
 
 
@@ -38,7 +38,7 @@ def made(tmp_path):
         num_hung=lambda trial: state.hung,
     )
     recorder._nodes = NodeLabels(lambda: {"n1": "host", "n2": "host"})
-    state.recorder, state.history = recorder, lambda: load_history(tmp_path / "events.jsonl")
+    state.recorder, state.history = recorder, lambda: load_state(tmp_path / "events.jsonl")
     state.trial = SimpleNamespace(trial_id="a", config={"trial": 0}, last_result={}, status=Trial.RUNNING)
     return state
 

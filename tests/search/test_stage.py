@@ -25,7 +25,7 @@ def test_tables_are_written_every_five_seconds_and_take_a_tenth_of_the_time_at_m
         written.append(clock[0])
         clock[0] += cost
 
-    monkeypatch.setattr(stage, "write_history", write)
+    monkeypatch.setattr(stage, "write_tables_of", write)
     folder = RunFolder(tmp_path)
     EventLog(folder.events).phase("search", at=0.0)
     after_trial = stage.after_trial_of(load_settings(), folder)

@@ -13,7 +13,7 @@ from digit_search.errors import RayLostError, SearchError, StorageError
 from digit_search.records import EarlierTrial, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.search import tune_adapter
 from digit_search.search.failures import with_new_ray
 from digit_search.search.resume import end_decided_trials, rebuild_study, search_plan
@@ -51,7 +51,7 @@ def test_a_search_that_goes_on_takes_up_what_was_begun_before_it_tries_anything_
     begin(folder, 1, 2)
     begin(folder, 2, 1, TrialStatus.FAILED)
     begin(folder, 4, 1, TrialStatus.INTERRUPTED)
-    plan = search_plan(SETTINGS, load_history(folder.events).trials)
+    plan = search_plan(SETTINGS, load_state(folder.events).trials)
     assert plan.numbers == [1, 4, 3, 5]
     assert plan.planned[4].params.lr == pytest.approx(0.005)
 
@@ -60,15 +60,15 @@ def test_a_trial_whose_last_report_decided_its_end_is_ended_and_not_run_again(fo
     begin(folder, 0, 9)
     begin(folder, 1, 1, decision=RungDecision(1, 1, 0.5, False))
     begin(folder, 2, 1, decision=RungDecision(1, 2, 0.9, True))
-    history = end_decided_trials(SETTINGS, load_history(folder.events), EventLog(folder.events))
+    history = end_decided_trials(SETTINGS, load_state(folder.events), EventLog(folder.events))
     assert [record.status for record in history.trials] == ["completed", "stopped", "running"]
-    assert [record.status for record in load_history(folder.events).trials] == ["completed", "stopped", "running"]
+    assert [record.status for record in load_state(folder.events).trials] == ["completed", "stopped", "running"]
 
 
 def test_a_study_is_rebuilt_with_the_trials_of_a_warm_start_which_are_no_samples(folder):
     begin(folder, 0, 7, TrialStatus.COMPLETED)
     EventLog(folder.events).warm_trial(EarlierTrial("a", TrialRecord(4, TrialStatus.STOPPED, TrialParams(), 4, (metrics(1),))), at=1.0)
-    history = load_history(folder.events)
+    history = load_state(folder.events)
     plan = search_plan(SETTINGS, history.trials, len(history.warm))
     study = rebuild_study(folder, objective_of(SETTINGS), plan, history)
     assert [(trial.user_attrs.get("run"), trial.user_attrs["trial"], trial.state.name) for trial in study.trials] == [

@@ -9,7 +9,7 @@ from digit_search.errors import ConfigError, RunFolderError
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_history
+from digit_search.run.state import load_state
 from digit_search.search.warm_start import load_warm_start
 
 STATUSES = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED, TrialStatus.INTERRUPTED)
@@ -54,8 +54,8 @@ def test_what_was_taken_is_in_the_new_runs_events_so_that_the_earlier_run_may_go
     log = EventLog(tmp_path / "events.jsonl")
     for earlier in trials:
         log.warm_trial(earlier, at=1.0)
-    assert list(load_history(tmp_path / "events.jsonl").warm) == trials
-    assert load_history(tmp_path / "events.jsonl").trials == ()
+    assert list(load_state(tmp_path / "events.jsonl").warm) == trials
+    assert load_state(tmp_path / "events.jsonl").trials == ()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def all_plots(records, rungs=()):
 @pytest.mark.parametrize("num_trials", [1, 40, 90])
 def test_every_plot_is_drawn_for_few_and_for_many_trials(make_run, num_trials):
     folder = make_run([STATUSES[trial % 5] for trial in range(num_trials)])
-    history = load_run_data(folder).history
+    history = load_run_data(folder).state
     pictures = all_plots(history.trials, history.rungs)
     assert len(pictures) == 9
     for picture in pictures:
