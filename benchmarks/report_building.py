@@ -29,8 +29,8 @@ from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.table import label_view, pixel_view
 from digit_search.files.atomic_io import write_atomically
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
-from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
+from tests.event_log import MadeUpLog
 
 CURVES = Path(__file__).with_name("learning_curves.csv")
 RUNGS = (1, 2, 4)
@@ -79,7 +79,7 @@ def varied(curve: Curve, generator: np.random.Generator) -> Curve:
     return near, noisy
 
 
-def write_trials(log: EventLog, curves: Sequence[Curve], num_trials: int, generator: np.random.Generator) -> None:
+def write_trials(log: MadeUpLog, curves: Sequence[Curve], num_trials: int, generator: np.random.Generator) -> None:
     """Trials of all outcomes, one after the other on each worker."""
     free_at = [1.8e9 + 20] * NUM_WORKERS
     seen: dict[int, list[float]] = defaultdict(list)
@@ -140,7 +140,7 @@ def write_run(folder: RunFolder, num_trials: int, seed: int = 0) -> None:
     write_atomically(folder.config, to_toml(settings))
     split = {"num_train": NUM_TRAIN, "num_validation": NUM_VALIDATION}
     write_atomically(folder.environment, json.dumps({"split": split, "data": {"embedded": False}}))
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     log.phase("read", 1.8e9)
     log.phase("search", 1.8e9 + 5)
     write_trials(log, curves, num_trials, generator)

@@ -50,3 +50,7 @@ class RayLostError(DigitSearchError):
 
 class SearchError(DigitSearchError):
     """The search as a whole failed."""
+
+
+class InternalError(SearchError):
+    """A bug of ours ended the run."""

@@ -14,8 +14,8 @@ import pytest
 from digit_search.files import object_store
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.report.build import write_report
-from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
+from tests.event_log import MadeUpLog
 from tests.smoke_run import Seen, run_smoke
 from tests.stores import FlakyStore
 
@@ -77,7 +77,7 @@ def params_of(trial: int) -> TrialParams:
     )
 
 
-def log_trial(log: EventLog, trial: int, status: TrialStatus) -> None:
+def log_trial(log: MadeUpLog, trial: int, status: TrialStatus) -> None:
     """A trial whose curve climbs; a stopped one ends at the rung of its first epoch, a failed one after two."""
     at = 1000.0 + 60 * (trial // 2) + trial
     log.trial_started(trial, params_of(trial), trial, TrialOrigin.BASELINE if trial == 0 else TrialOrigin.SUGGESTED, at)
@@ -121,7 +121,7 @@ def build_run(folder: RunFolder, statuses: Sequence[TrialStatus], *, finished: b
     folder.config.write_text(f"[search]\nsamples = {max(len(statuses), 1)}\n")
     environment = {"split": {"num_train": 3600, "num_validation": NUM_VALIDATION}, "data": {"embedded": embedded}}
     folder.environment.write_text(json.dumps(environment))
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     log.phase("search", 990.0)
     for trial, status in enumerate(statuses):
         log_trial(log, trial, status)

@@ -1,44 +1,39 @@
-"""How many trials at a time a joined cluster has room for: its nodes come and go, and other searches want their share."""
+"""How many trials a joined cluster can run at a time: its nodes come and go, and other searches want their share."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.tune import Callback
-from ray.tune.experiment import Trial
-from ray.tune.search import ConcurrencyLimiter
 
 from digit_search.cluster.placement import WorkerPlan, trials_that_fit
-from digit_search.cluster.storage_probe import UNREACHED, StorageProbe
-from digit_search.cluster.watchdog import EndSearch
-from digit_search.errors import RayLostError, StorageError
+from digit_search.cluster.storage_probe import StorageProbe
+from digit_search.errors import RayLostError
 
 LOOK_EVERY_SECONDS = 2.0
 PATIENCE_SECONDS = 600.0
-"""A cloud's node with a GPU is there in some minutes; one that is not there by then will not come."""
+"""A cloud node with a GPU is up within minutes. One that is not up after this long will not come."""
 WANTS = "digit_search_wants"
-"""In a job's metadata: how many trials at a time its search would like."""
+"""Key in a job's metadata: how many trials at a time its search would like to run."""
 NODE_GROUP_LABEL = "ray.io/node-group"
-"""On nodes that Ray's cluster launcher or KubeRay started, so that an autoscaler may start more (Ray 2.60)."""
+"""A label of nodes that Ray's cluster launcher or KubeRay started, where an autoscaler may start more (Ray 2.60)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSnapshot:
-    """What a cluster offers at this moment."""
+    """What a cluster offers at one moment."""
 
     nodes: Mapping[str, Mapping[str, float]]
-    """Resources by node id; those that live."""
+    """Resources by node id, of the nodes that are alive."""
     may_grow: bool
     wants: Sequence[int]
-    """How many trials at a time each search on the cluster would like, the oldest search first."""
+    """How many trials at a time each search on the cluster would like to run, the oldest search first."""
     own: int
-    """Which of these is ours."""
+    """The index of this search in `wants`."""
 
 
 def snapshot_cluster() -> ClusterSnapshot:
@@ -54,27 +49,27 @@ def snapshot_cluster() -> ClusterSnapshot:
     searches = {
         job.hex(): _wanted(info.config.metadata) for job, info in jobs.items() if not info.is_dead and WANTS in info.config.metadata
     }
-    mine = ray.get_runtime_context().get_job_id()
-    searches.setdefault(mine, 1)
+    own_job = ray.get_runtime_context().get_job_id()
+    searches.setdefault(own_job, 1)
     order = sorted(searches)
     return ClusterSnapshot(
         nodes={node["NodeID"]: node["Resources"] for node in alive},
         may_grow=any(NODE_GROUP_LABEL in node["Labels"] for node in alive),
         wants=[searches[job] for job in order],
-        own=order.index(mine),
+        own=order.index(own_job),
     )
 
 
 def _wanted(metadata: Mapping[str, str]) -> int:
-    """What another search says of itself; other versions may say it otherwise."""
+    """What another search says it wants; other versions may say it in another way."""
     text = metadata[WANTS]
     return max(int(text), 1) if text.isdecimal() and len(text) < 10 else 1
 
 
-def fair_shares(room: int, wants: Sequence[int]) -> list[int]:
-    """Deal `room` out one by one, in turn, to those that want more; at least one to each."""
+def fair_shares(capacity: int, wants: Sequence[int]) -> list[int]:
+    """Deal out `capacity` one by one, in turn, to those that want more. Everybody gets at least one."""
     shares = [0] * len(wants)
-    left = room
+    left = capacity
     while left > 0 and any(share < want for share, want in zip(shares, wants, strict=True)):
         for index, want in enumerate(wants):
             if left > 0 and shares[index] < want:
@@ -83,97 +78,78 @@ def fair_shares(room: int, wants: Sequence[int]) -> list[int]:
     return [max(share, 1) for share in shares]
 
 
-class CapacityCallback(Callback):
-    """Lets as many trials run as the cluster has room for now, and asks its autoscaler for as much again.
-
-    A trial that finds its node unable to keep checkpoints is begun again on another, which does not count as one of its failures.
-    """
+class Capacity:
+    """How many trials may run now. It counts the nodes that can keep checkpoints, and asks the autoscaler for as many again."""
 
     def __init__(
         self,
-        limiter: ConcurrencyLimiter,
         plan: WorkerPlan,
         *,
         most: int,
-        reach: StorageProbe,
-        tell: Callable[[str], None],
+        probe: StorageProbe,
+        say: Callable[[str], None],
         look: Callable[[], ClusterSnapshot] = snapshot_cluster,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what is needed.
 
         Args:
-            limiter: what lets trials begin.
             plan: what one trial is given.
             most: never more trials at a time than this.
-            reach: which nodes reach the run's folder.
-            tell: hears of every change.
+            probe: knows which nodes can keep checkpoints.
+            say: tells the user about every change.
             look: asks the cluster.
             now: the clock.
         """
-        self._limiter = limiter
         self._plan = plan
         self._most = most
-        self._reach = reach
-        self._tell = tell
+        self.probe = probe
+        self._say = say
         self._look = look
         self._now = now
         self._looked_at = float("-inf")
         self._grown_at = now()
         self._nodes: frozenset[str] = frozenset()
-        self._told = ""
-        self._sent_back: set[str] = set()
+        self._last_text = ""
 
-    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+    def limit(self) -> int | None:
+        """How many trials may run at a time; None if it was asked less than `LOOK_EVERY_SECONDS` ago, or the cluster does not answer.
+
+        Raises:
+            RayLostError: if no node has had capacity for a trial for `PATIENCE_SECONDS`.
+        """
         if self._now() - self._looked_at < LOOK_EVERY_SECONDS:
-            return
+            return None
         self._looked_at = self._now()
         try:
             cluster = self._look()
         except RayError as error:
             # Tune notices by itself when the cluster is gone.
-            logger.warning("the cluster does not say how it stands: %s", error)
-            return
-        self._reach.look(cluster.nodes)
-        self._adapt(cluster)
+            logger.warning("the cluster does not answer: %s", error)
+            return None
+        self.probe.look(cluster.nodes)
+        return self._limit_on(cluster)
 
-    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        if UNREACHED not in result:
-            return
-        try:
-            self._reach.sent_back(result["node_id"], result[UNREACHED])
-        except StorageError as error:
-            raise EndSearch(error) from None
-        # Its worker raises next, and Tune (2.60) counts that before it asks whether the trial may go on.
-        trial.max_failures += 1
-        self._sent_back.add(trial.trial_id)
-
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        if trial.trial_id in self._sent_back:
-            self._sent_back.remove(trial.trial_id)
-            trial.max_failures -= 1
-            trial.run_metadata.num_failures -= 1
-
-    def _adapt(self, cluster: ClusterSnapshot) -> None:
-        usable = {node: resources for node, resources in cluster.nodes.items() if node in self._reach.good}
+    def _limit_on(self, cluster: ClusterSnapshot) -> int:
+        usable = {node: resources for node, resources in cluster.nodes.items() if node in self.probe.good}
         if usable.keys() - self._nodes:
             self._grown_at = self._now()
         self._nodes = frozenset(usable)
         fit = trials_that_fit(self._plan.cpus_per_trial, self._plan.gpus_per_trial, list(usable.values()))
         waited = self._now() - self._grown_at
         if not fit and waited > PATIENCE_SECONDS:
-            raise EndSearch(RayLostError(f"no node of the cluster has had room for a trial for {waited / 60:.0f} minutes"))
-        # Tune asks Ray for a placement group for every trial that may begin: those that wait are what the autoscaler starts nodes for. Not
-        # more than as many as run, since their parameters are suggested before they wait.
+            raise RayLostError(f"no node of the cluster has had room for a trial for {waited / 60:.0f} minutes")
+        # Tune asks Ray for a placement group for every trial that may start. Those that wait are what the autoscaler starts nodes for. Not
+        # more than as many as run, because their parameters are suggested before they wait.
         ahead = max(fit, 1) if cluster.may_grow and waited <= PATIENCE_SECONDS else 0
         share = fair_shares(fit + ahead, cluster.wants)[cluster.own]
         limit = max(1, min(share, self._most))
-        self._limiter.set_max_concurrency(limit)
-        self._say(len(usable), len(cluster.wants), min(limit, max(fit, 1)))
+        self._tell(len(usable), len(cluster.wants), min(limit, max(fit, 1)))
+        return limit
 
-    def _say(self, nodes: int, searches: int, limit: int) -> None:
-        others = f", {searches} searches share them" if searches > 1 else ""
+    def _tell(self, nodes: int, searches: int, limit: int) -> None:
+        others = f", shared by {searches} searches" if searches > 1 else ""
         text = f"the cluster has {nodes} node{'s' if nodes != 1 else ''}{others}: {limit} trial{'s' if limit != 1 else ''} at a time"
-        if text != self._told and self._told:
-            self._tell(text)
-        self._told = text
+        if self._last_text and text != self._last_text:
+            self._say(text)
+        self._last_text = text

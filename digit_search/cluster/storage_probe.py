@@ -1,4 +1,4 @@
-"""Which nodes of a joined cluster can keep a run's checkpoints: one that a machine has for itself would fail at the first of them."""
+"""Which nodes of a joined cluster can keep a run's checkpoints. A folder that each machine has for itself fails at the first checkpoint."""
 
 import functools
 import importlib.util
@@ -20,17 +20,17 @@ from digit_search.files.atomic_io import write_atomically
 from digit_search.files.object_store import Remote, is_uri
 
 ANSWER_SECONDS = 120.0
-"""A node's first worker may have to fetch our code and import Ray from a slow disk."""
+"""The first worker of a node may have to fetch our code and import Ray from a slow disk."""
 NODE_ID_LABEL = "ray.io/node-id"
 UNREACHED = "unreached"
-"""A result with this key says that the node of its `node_id` cannot keep the trial's checkpoints, and why."""
+"""Key in a trial's report: why the node of its `node_id` cannot keep the trial's checkpoints."""
 NEEDED = ("torch", "torchvision", "pyarrow", "optuna", "pydantic")
 
 logger = logging.getLogger(__name__)
 
 
 def probe(folder: str, token: str, node: str) -> str:
-    """On a node: read what the driver wrote into the run's folder and write the same beside it; return what is wrong, "" for nothing."""
+    """On a node: read the driver's mark in the run's folder and write one beside it. Returns what is wrong, "" for nothing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed there (pip install -r requirements.txt)"
@@ -46,9 +46,9 @@ def probe(folder: str, token: str, node: str) -> str:
 
 @functools.cache
 def problem_here(folder: str, token: str) -> tuple[str, str]:
-    """The node that this process is on, and what keeps it from the run's folder; asked once a process.
+    """The id of this process's node, and why it cannot use the run's folder. Checked once per process.
 
-    A trial may wait for a place, and be put on a node that joins before that one's probe has answered.
+    A waiting trial may be put on a node that has just joined and has not answered its probe yet.
     """
     node = ray.get_runtime_context().get_node_id()
     return node, probe(folder, token, node)
@@ -68,26 +68,24 @@ def _mark(token: str, node: str = "") -> str:
 
 
 class StorageProbe:
-    """Asks each node once, and keeps trials away from those that cannot."""
+    """Asks each node once, and remembers which of them can keep checkpoints.
 
-    def __init__(
-        self, folder: str, tell: Callable[[str], None] = logger.warning, ask: Callable[[str, str, str], Any] | None = None
-    ) -> None:
-        """`folder` is where the trials' checkpoints go, a path or a URI; `ask(folder, token, node)` begins a probe."""
+    Attributes:
+        token: what the mark in the folder contains; it is new for each search.
+        good: ids of the nodes that can keep checkpoints.
+        bad: by node id, why a node cannot.
+    """
+
+    def __init__(self, folder: str, say: Callable[[str], None] = logger.warning, ask: Callable[[str, str, str], Any] | None = None) -> None:
+        """`folder` is where the trials' checkpoints go, a path or a URI; `ask(folder, token, node)` starts a probe."""
         self._folder = folder
-        self._tell = tell
+        self._say = say
         self._ask = ask or _ask_node
         self.token = uuid.uuid4().hex
-        """What the mark holds that this search leaves in the folder."""
         self.good: set[str] = set()
         self.bad: dict[str, str] = {}
-        """Why not, by node."""
         self._asked: dict[Any, tuple[str, float]] = {}
-        """The node that a probe runs on, and when it began."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune (2.60) pickles its callbacks; what is asked just now is nobody else's business.
-        return self.__dict__ | {"_asked": {}, "_tell": None, "_ask": None}
+        """The node of each probe that has not answered, and when it started."""
 
     def begin(self) -> None:
         """Leave the mark that the nodes look for."""
@@ -96,13 +94,13 @@ class StorageProbe:
             write_atomically(Path(self._folder) / _mark(self.token), self.token)
 
     def end(self) -> None:
-        """Take all marks away."""
+        """Delete all marks."""
         if not is_uri(self._folder):
             for path in Path(self._folder).glob(f"{_mark(self.token)}*"):
                 path.unlink(missing_ok=True)
 
     def look(self, nodes: Iterable[str]) -> None:
-        """Ask nodes that are new, and take in what others have answered; nobody waits."""
+        """Ask the nodes that are new, and take in the answers that have arrived. This does not wait."""
         known = self.good | self.bad.keys() | {node for node, _ in self._asked.values()}
         for node in nodes:
             if node not in known:
@@ -117,18 +115,18 @@ class StorageProbe:
 
     def _answer(self, ref: Any, node: str) -> str:
         try:
-            problem = ray.get(ref)
+            problem = str(ray.get(ref))
         except RayError as error:
             return str(error).partition("\n")[0]
         if not problem and not is_uri(self._folder) and not (Path(self._folder) / _mark(self.token, node)).exists():
             problem = "it wrote there, but this machine does not see it: another folder of the same name"
         return problem
 
-    def sent_back(self, node: str, problem: str) -> None:
+    def reported_bad(self, node: str, problem: str) -> None:
         """Take in what a trial found on its node.
 
         Raises:
-            StorageError: if that node could keep checkpoints before, so that it is not the node that is to be avoided.
+            StorageError: if that node could keep checkpoints before, so that avoiding it would not help.
         """
         if node in self.good:
             raise StorageError(f"{self._folder}: {problem}")
@@ -141,15 +139,15 @@ class StorageProbe:
             self.good.add(node)
             return
         self.bad[node] = problem
-        self._tell(f"node {_host(node)} is not used: {self._folder}: {problem}")
+        self._say(f"node {_host(node)} is not used: {self._folder}: {problem}")
 
     def wait(self, nodes: Mapping[str, Mapping[str, float]]) -> None:
-        """Ask all nodes that can run anything, and wait for their answers.
+        """Ask all nodes, and wait for their answers.
 
         Raises:
             ResourceError: if one cannot keep checkpoints, with what to do.
         """
-        tell, self._tell = self._tell, lambda text: None
+        say, self._say = self._say, lambda text: None
         try:
             while True:
                 self.look(nodes)
@@ -157,34 +155,34 @@ class StorageProbe:
                     break
                 time.sleep(0.1)
         finally:
-            self._tell = tell
+            self._say = say
         if self.bad:
-            told = "; ".join(f"{_host(node)}: {problem}" for node, problem in self.bad.items())
+            problems = "; ".join(f"{_host(node)}: {problem}" for node, problem in self.bad.items())
             raise ResourceError(
-                f"{self._folder}: {len(self.bad)} of the cluster's {len(nodes)} nodes cannot keep checkpoints there ({told}). "
+                f"{self._folder}: {len(self.bad)} of the cluster's {len(nodes)} nodes cannot keep checkpoints there ({problems}). "
                 "Give --results a folder that all nodes share (NFS, for example), or s3://... or gs://..."
             )
 
 
 def _host(node: str) -> str:
-    found = [entry for entry in ray.nodes() if entry["NodeID"] == node] if ray.is_initialized() else []
-    return f"{found[0]['NodeManagerHostname']} ({found[0]['NodeManagerAddress']})" if found else node[:8]
+    entries = [entry for entry in ray.nodes() if entry["NodeID"] == node] if ray.is_initialized() else []
+    return f"{entries[0]['NodeManagerHostname']} ({entries[0]['NodeManagerAddress']})" if entries else node[:8]
 
 
 def _ask_node(folder: str, token: str, node: str) -> Any:
-    where = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    task = ray.remote(probe).options(num_cpus=0, max_retries=0, scheduling_strategy=where, name=f"digit_search probe of {node[:8]}")
+    strategy = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+    task = ray.remote(probe).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy, name=f"digit_search probe of {node[:8]}")
     return task.remote(folder, token, node)
 
 
 class AvoidNodes(PlacementGroupFactory):
-    """Where a trial may run: on any node but those that `reach` found bad, whenever Tune asks for the place."""
+    """The resources of a trial, on any node but the bad ones. `bad` is looked at each time Tune asks for a placement."""
 
     def __init__(self, resources: Mapping[str, float], bad: Mapping[str, str]) -> None:
         super().__init__([dict(resources)])
         self._bad = bad
 
     def to_placement_group(self) -> PlacementGroup:
-        # Equal all the same to the place before a node was found bad, so that Tune goes on using its workers.
+        # It stays equal to the placement before a node was found bad, so that Tune keeps using its workers.
         selector = [{NODE_ID_LABEL: f"!in({','.join(sorted(self._bad))})"}] if self._bad else None
-        return placement_group(*self._bound.args, **self._bound.kwargs, bundle_label_selector=selector)
+        return placement_group(self.bundles, strategy=self.strategy, bundle_label_selector=selector)

@@ -1,129 +1,101 @@
-"""What can go wrong around the trials: a worker that hangs, a Ray that died, a disk that is full."""
+"""Looks after workers that hang and after a Ray that died."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psutil
 import ray
-from ray.tune import Callback
-from ray.tune.experiment import Trial
 
-from digit_search.errors import RayLostError, StorageError
-from digit_search.search.searcher import UNSAVED
+from digit_search.errors import RayLostError
 
 LOOK_EVERY_SECONDS = 1.0
 KILL_SECONDS = 60.0
-"""Ray (2.60) needs 5 s to end a worker that does not listen any more."""
+"""Ray (2.60) needs 5 s to end a worker that no longer responds."""
 RAY_PROCESSES = ("gcs_server", "raylet")
 
 logger = logging.getLogger(__name__)
 
 
-class EndSearch(BaseException):
-    """Ends the search for this reason, from within Tune.
-
-    No Exception: for those Tune (2.60) stops its workers in order first, which takes 5 s, and where Ray is dead, ends this process instead.
-    """
-
-    def __init__(self, reason: StorageError | RayLostError) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 def own_ray_processes() -> Mapping[int, str]:
-    """By number, the processes that this process's own Ray cannot live without; none where it joined a cluster."""
-    return {child.pid: child.name() for child in psutil.Process().children() if child.name() in RAY_PROCESSES}
+    """The names, by process id, of the processes that this process's own Ray cannot live without; none where it joined a cluster."""
+    return {child.pid: name for child in psutil.Process().children() if (name := child.name().removesuffix(".exe")) in RAY_PROCESSES}
 
 
 def _is_dead(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
 
-class LiveTrials:
-    """Tune's trials that have not ended. None that has ended begins again, so that a step costs what runs, however many there were."""
-
-    def __init__(self) -> None:
-        self._live: list[Trial] = []
-        self._num_seen = 0
-
-    def of(self, trials: Sequence[Trial]) -> Sequence[Trial]:
-        """Those of all trials so far, to which Tune only ever adds."""
-        self._live = [trial for trial in (*self._live, *trials[self._num_seen :]) if trial.status not in (Trial.TERMINATED, Trial.ERROR)]
-        self._num_seen = len(trials)
-        return self._live
-
-
-class Watch(Callback):
-    """Looks after the search between two of Tune's steps."""
+class Watchdog:
+    """Ends workers that send no report for too long, and notices when Ray's own processes die."""
 
     def __init__(
         self,
         trial_timeout_seconds: float,
-        ray_processes: Mapping[int, str] = MappingProxyType({}),
+        ray_processes: Mapping[int, str],
         *,
         kill: Callable[[Any], None] = ray.kill,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what is watched.
+        """Take what to watch.
 
         Args:
-            trial_timeout_seconds: a worker that reports nothing for this long is ended; Tune then begins its trial again.
-            ray_processes: names, by number, of those that must not die.
+            trial_timeout_seconds: a worker without a report for this long is ended. Tune then starts its trial again.
+            ray_processes: the names, by process id, of the processes that must not die.
             kill: ends an actor.
             now: the clock.
         """
         self._trial_timeout_seconds = trial_timeout_seconds
-        # Tune (2.60) pickles its callbacks.
-        self._ray_processes = dict(ray_processes)
+        self._ray_processes = ray_processes
         self._kill = kill
         self._now = now
         self._looked_at = float("-inf")
-        self._live = LiveTrials()
-        self._heard: dict[str, tuple[str, float]] = {}
-        """By trial: its worker's name, since a handle would keep it alive, and when that was first seen or last heard of."""
-        self._killed_at: dict[str, float] = {}
-        self._num_hung: dict[str, int] = {}
-        self._unsaved = ""
+        self._last_seen: dict[int, tuple[str, float]] = {}
+        """By trial: the name of its worker, and when that was first seen or last reported. A handle would keep the worker alive."""
+        self._killed_at: dict[int, float] = {}
+        self._num_hung: dict[int, int] = {}
 
-    def num_hung(self, trial: Trial) -> int:
+    def num_hung(self, trial: int) -> int:
         """How many workers of this trial were ended because they hung."""
-        return self._num_hung.get(trial.trial_id, 0)
+        return self._num_hung.get(trial, 0)
 
-    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        self._heard.pop(trial.trial_id, None)
-        self._unsaved = result.get(UNSAVED, self._unsaved)
+    def saw_report(self, trial: int) -> None:
+        """Start the trial's time again."""
+        self._last_seen.pop(trial, None)
 
-    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if self._unsaved:
-            raise EndSearch(StorageError(self._unsaved))
+    def look(self, workers: Callable[[], Mapping[int, Any]]) -> None:
+        """Look at Ray's processes, and once a second at the workers.
+
+        Args:
+            workers: gives the actor of each trial that has not ended, by trial number; None where a trial has none now.
+
+        Raises:
+            RayLostError: if one of Ray's processes died, or Ray does not end a worker that hangs.
+        """
         for pid, name in self._ray_processes.items():
             if _is_dead(pid):
-                raise EndSearch(RayLostError(f"its process {name} died"))
+                raise RayLostError(f"its process {name} died")
         if self._now() - self._looked_at >= LOOK_EVERY_SECONDS:
             self._looked_at = self._now()
-            self._end_hung(self._live.of(trials))
+            for trial, worker in workers().items():
+                self._look_at(trial, worker)
 
-    def _end_hung(self, trials: Sequence[Trial]) -> None:
-        for trial in trials:
-            # Between two trials a worker has its new one already, though that does not run yet.
-            worker, name = trial.temporary_state.ray_actor, trial.trial_id
-            known, since = self._heard.get(name, ("", 0.0))
-            if worker is None or repr(worker) != known:
-                self._killed_at.pop(name, None)
-                self._heard.pop(name, None)
-                if worker is not None:
-                    self._heard[name] = (repr(worker), self._now())
-            elif name in self._killed_at:
-                if self._now() - self._killed_at[name] > KILL_SECONDS:
-                    raise EndSearch(RayLostError(f"it does not end a worker that hangs, that of {trial}"))
-            elif self._now() - since > self._trial_timeout_seconds:
-                logger.warning("%s: no report for %.0f s; its worker is ended", trial, self._now() - since)
-                self._killed_at[name] = self._now()
-                self._num_hung[name] = self.num_hung(trial) + 1
-                self._kill(worker)
+    def _look_at(self, trial: int, worker: Any) -> None:
+        known, since = self._last_seen.get(trial, ("", 0.0))
+        if worker is None or repr(worker) != known:
+            self._killed_at.pop(trial, None)
+            self._last_seen.pop(trial, None)
+            if worker is not None:
+                self._last_seen[trial] = (repr(worker), self._now())
+        elif trial in self._killed_at:
+            if self._now() - self._killed_at[trial] > KILL_SECONDS:
+                raise RayLostError(f"it does not end a worker that hangs, that of trial {trial}")
+        elif self._now() - since > self._trial_timeout_seconds:
+            logger.warning("trial %s: no report for %.0f s; its worker is ended", trial, self._now() - since)
+            self._killed_at[trial] = self._now()
+            self._num_hung[trial] = self.num_hung(trial) + 1
+            self._kill(worker)

@@ -6,104 +6,88 @@ The best of many noisy scores is partly the luckiest, and retraining from a tria
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from digit_search.config.settings import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import TrialError
-from digit_search.final_model.retrain import export_model, final_device, final_trainer, train_with_early_stopping
+from digit_search.final_model.export import export_model
+from digit_search.final_model.retrain import final_device, final_trainer, train_with_early_stopping, training_record
 from digit_search.records import Confirmation, RetrainRecord, TrialRecord
+from digit_search.run.active_run import ActiveRun, Say
 from digit_search.run.checkpoints import LocalCheckpoints
-from digit_search.run.events import EventLog
-from digit_search.run.layout import RunFolder, delete_checkpoints
-from digit_search.run.state import load_state
+from digit_search.run.events import Retrained, TrialConfirmed, WinnerConfirmed
+from digit_search.run.layout import delete_checkpoints
 from digit_search.selection.ranking import ConfirmedScore, best_confirmation, confirmed_scores, ranked
 from digit_search.selection.statistics import accuracy_text, tied
 from digit_search.training.checkpoint import load_checkpoint
-from digit_search.training.device import describe_device
 from digit_search.training.model import load_weights, save_weights
 
 
 def fresh_seed(seed: int, trial: int, repeat: int) -> int:
-    """The seed of a trial's fresh training: from the run's seed, the trial's number and how many there were before."""
+    """The seed of a trial's fresh training number `repeat`, counted from 0."""
     return zlib.crc32(f"{seed}/{trial}/confirm/{repeat}".encode())
 
 
-def confirm_best(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, say: Callable[[str], None]) -> RetrainRecord:
-    """Train the best trials of the folder's events again, as far as that is not done yet; hand over the weights of the best mean.
+def confirm_best(run: ActiveRun, digits: Digits, split: RowSplit) -> RetrainRecord:
+    """Train the best trials again, as far as that is not done yet, and deliver the weights of the trial with the best mean.
 
     Raises:
         TrialError: if each of the trials diverges with some seed.
+        StorageError: if the disk does not take a file.
     """
-    history, rank_by, events = load_state(folder.events), settings.search.rank_by, EventLog(folder.events)
-    candidates = {record.trial: record for record in ranked(history.trials, rank_by)[: settings.retrain.confirm]}
-    known = {(record.trial, record.seed): record for record in history.confirmations}
+    settings = run.settings
+    rank_by = settings.search.rank_by
+    candidates = {record.trial: record for record in ranked(run.state.trials, rank_by)[: settings.retrain.confirm]}
     confirmations: list[Confirmation] = []
     for record in candidates.values():
         try:
-            confirmations += _confirm_trial(settings, folder, digits, split, record, known, events, say)
+            confirmations += _confirm_trial(run, digits, split, record)
         except TrialError as error:
-            say(f"trial {record.trial} is out: with a fresh seed it diverges ({error})")
+            run.say(f"trial {record.trial} is out: it diverges with a fresh seed ({error})")
     if not confirmations:
         raise TrialError(f"none of the trials {', '.join(map(str, candidates))} can be confirmed: each diverges with a fresh seed")
     scores = confirmed_scores(confirmations, rank_by)
-    _tell(scores, len(split.validation), say)
+    _say_scores(scores, len(split.validation), run.say)
     winner = candidates[scores[0].trial]
-    retrained = _export_chosen(settings, folder, digits, split, winner, best_confirmation(confirmations, winner.trial, rank_by))
-    events.confirmed(winner.trial, at=time.time())
-    events.retrained(retrained, at=time.time())
-    # Last: until here a crash costs nothing but this choice.
-    shutil.rmtree(folder.retraining, ignore_errors=True)
+    retrained = _export_chosen(run, digits, split, winner, best_confirmation(confirmations, winner.trial, rank_by))
+    run.record(WinnerConfirmed(trial=winner.trial))
+    run.record(Retrained(record=retrained))
+    # Last: until here, a crash costs nothing but this choice.
+    shutil.rmtree(run.folder.retraining, ignore_errors=True)
     return retrained
 
 
-def _confirm_trial(
-    settings: RunSettings,
-    folder: RunFolder,
-    digits: Digits,
-    split: RowSplit,
-    record: TrialRecord,
-    known: Mapping[tuple[int, int], Confirmation],
-    events: EventLog,
-    say: Callable[[str], None],
-) -> list[Confirmation]:
-    """All fresh trainings of one trial; those whose record and weights are there already are not repeated."""
+def _confirm_trial(run: ActiveRun, digits: Digits, split: RowSplit, record: TrialRecord) -> list[Confirmation]:
+    """All fresh trainings of one trial. Those whose record and weights exist already are not repeated."""
+    known = {(confirmation.trial, confirmation.seed): confirmation for confirmation in run.state.confirmations}
+    num_seeds = run.settings.retrain.confirm_seeds
     done = []
-    for repeat in range(settings.retrain.confirm_seeds):
-        seed = fresh_seed(settings.seed, record.trial, repeat)
-        if (record.trial, seed) not in known or not folder.confirmed_weights(record.trial, seed).exists():
-            say(f"confirming trial {record.trial}: fresh seed {repeat + 1} of {settings.retrain.confirm_seeds}")
-            done.append(_train_fresh(settings, folder, digits, split, record, seed))
-            events.confirmation(done[-1], at=time.time())
+    for repeat in range(num_seeds):
+        seed = fresh_seed(run.settings.seed, record.trial, repeat)
+        if (record.trial, seed) not in known or not run.folder.confirmed_weights(record.trial, seed).exists():
+            run.say(f"confirming trial {record.trial}: fresh seed {repeat + 1} of {num_seeds}")
+            done.append(_train_fresh(run, digits, split, record, seed))
+            run.record(TrialConfirmed(record=done[-1]))
         else:
             done.append(known[record.trial, seed])
-        delete_checkpoints(folder.confirming(record.trial, seed))
+        delete_checkpoints(run.folder.confirming(record.trial, seed))
     return done
 
 
-def _train_fresh(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, record: TrialRecord, seed: int) -> Confirmation:
-    """Train a trial's parameters with a fresh seed and early stopping, and keep the weights; an interrupted training is gone on with."""
+def _train_fresh(run: ActiveRun, digits: Digits, split: RowSplit, record: TrialRecord, seed: int) -> Confirmation:
+    """Train a trial's parameters with a fresh seed and early stopping, and keep the weights. An interrupted training is continued."""
     started_at = time.monotonic()
-    plan, checkpoints, retrain = final_device(settings, record), folder.confirming(record.trial, seed), settings.retrain
+    settings, checkpoints = run.settings, run.folder.confirming(record.trial, seed)
+    plan, retrain = final_device(settings, record), settings.retrain
     trainer = final_trainer(settings, digits, split, plan, record.params, seed)
-    best, curve = train_with_early_stopping(
-        trainer, checkpoints, load_checkpoint(LocalCheckpoints(checkpoints)), (), retrain.max_epochs, retrain.patience
-    )
-    save_weights(trainer.model, folder.confirmed_weights(record.trial, seed))
-    return Confirmation(
-        trial=record.trial,
-        seed=seed,
-        epochs=tuple(curve),
-        best_epoch=best.metrics.epoch,
-        val_accuracy=best.metrics.scored_accuracy,
-        val_loss=best.metrics.scored_loss,
-        device=describe_device(plan.device),
-        seconds=round(time.monotonic() - started_at, 3),
-    )
+    state = load_checkpoint(LocalCheckpoints(checkpoints))
+    best, curve = train_with_early_stopping(trainer, checkpoints, state, (), retrain.max_epochs, retrain.patience)
+    save_weights(trainer.model, run.folder.confirmed_weights(record.trial, seed))
+    return training_record(record.trial, seed, best, curve, plan, started_at)
 
 
-def _tell(scores: Sequence[ConfirmedScore], num_validation: int, say: Callable[[str], None]) -> None:
+def _say_scores(scores: Sequence[ConfirmedScore], num_validation: int, say: Say) -> None:
     best = scores[0]
     for score in scores:
         each = ", ".join(f"{accuracy:.4f}" for accuracy in score.accuracies)
@@ -112,9 +96,7 @@ def _tell(scores: Sequence[ConfirmedScore], num_validation: int, say: Callable[[
         say(f"trial {best.trial} is tied with trial{'s' if len(level) > 1 else ''} {', '.join(level)}: the difference is within the noise")
 
 
-def _export_chosen(
-    settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, winner: TrialRecord, chosen: Confirmation
-) -> RetrainRecord:
-    plan = final_device(settings, winner)
-    model = load_weights(folder.confirmed_weights(chosen.trial, chosen.seed)).to(plan.device)
-    return export_model(settings, folder, digits, split, plan, model, winner.params, chosen)
+def _export_chosen(run: ActiveRun, digits: Digits, split: RowSplit, winner: TrialRecord, chosen: Confirmation) -> RetrainRecord:
+    plan = final_device(run.settings, winner)
+    model = load_weights(run.folder.confirmed_weights(chosen.trial, chosen.seed)).to(plan.device)
+    return export_model(run, digits, split, plan, model, winner.params, chosen)

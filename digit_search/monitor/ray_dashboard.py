@@ -1,33 +1,38 @@
 """The search on Ray's dashboard, which knows jobs, actors and tasks, but no trials.
 
-The workers are actors, and each serves many trials, so their names cannot tell the trial: Ray (2.60) takes an actor's name when it is made
-and never again, as it does with a job's metadata. Tasks can be named one by one. So an actor that does nothing has a task for each trial,
-which lasts as long as the trial does, and one for each new best.
+The workers are actors, and each runs many trials, so the name of an actor cannot say which: Ray (2.60) takes it when the actor is made and
+never again. The same holds for a job's metadata. But each task has its own name. So an actor that does nothing has a task for each trial,
+which lasts as long as the trial, and one for each new best.
 """
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import ray
 
 from digit_search.cluster.capacity import WANTS
-from digit_search.records import CORE_PARAM_NAMES, EpochMetrics, TrialParams, TrialStatus
+from digit_search.monitor.progress import after_epochs
+from digit_search.records import CORE_PARAM_NAMES
+from digit_search.run.active_run import Observer
+from digit_search.run.events import EpochReported, RunEvent, TrialEnded, TrialStarted
 from digit_search.run.layout import trial_name
-from digit_search.run.standing import Display, Standing, after_epochs
+from digit_search.run.state import RunState
 
 BEST_SO_FAR = "best so far: the newest task of that name, and the metric ray_digit_search_best_accuracy"
 
 
 def job_metadata(run: str, num_samples: int, wanted: int = 1) -> Mapping[str, str]:
-    """What Ray tells of our job; `wanted` is how many trials at a time it would like, which other searches on the cluster look at.
+    """What Ray shows of our job. `job_name` is Ray's key for the name in the dashboard's list of jobs.
 
-    `job_name` is its key for the name in its list of jobs, the one of these that the dashboard shows."""
+    `wanted` is how many trials at a time the search would like to run; other searches on the cluster read it.
+    """
     name = f"digit_search {run} ({num_samples} trials)"
     return {"job_name": name, "run": run, "samples": str(num_samples), "best_so_far": BEST_SO_FAR, WANTS: str(wanted)}
 
 
 class TrialBoard:
-    """The actor; its methods are what the dashboard lists."""
+    """The actor. The dashboard lists the calls of its methods as tasks."""
 
     def __init__(self, run: str) -> None:
         self._run = run
@@ -40,11 +45,11 @@ class TrialBoard:
         return self._trials.setdefault(trial, asyncio.get_running_loop().create_future())
 
     async def trial(self, trial: int) -> None:
-        """Last as long as the trial."""
+        """Return when the trial ends."""
         await self._outcome(trial)
 
     async def end(self, trial: int, error: str) -> None:
-        """End the trial's task: as a failed one where there is an error."""
+        """End the trial's task; with an error, as a failed one."""
         outcome = self._outcome(trial)
         if outcome.done():
             return
@@ -54,25 +59,25 @@ class TrialBoard:
             outcome.set_result(None)
 
     async def best(self) -> None:
-        """Nothing: the task's name says it."""
+        """Do nothing: the name of the task says it all."""
 
 
-class BoardDisplay(Display):
-    """Names the board's tasks. Nobody waits for them, and nobody is hurt where the board is gone."""
+class RayDashboard(Observer):
+    """Starts the board's tasks and gives them their names. Fire and forget: errors are ignored."""
 
     def __init__(self, run: str) -> None:
         options = {"num_cpus": 0, "name": f"digit_search {run}", "get_if_exists": True}
-        self._board = ray.remote(TrialBoard).options(**options).remote(run)
+        self._board: Any = ray.remote(TrialBoard).options(**options).remote(run)
 
-    def suggested(self, trial: int, params: TrialParams) -> None:
-        values = ", ".join(f"{name} {getattr(params, name):.4g}" for name in CORE_PARAM_NAMES)
-        self._board.trial.options(name=f"{trial_name(trial)}: {values}").remote(trial)
-
-    def reported(self, trial: int, metrics: EpochMetrics, standing: Standing, *, is_best: bool) -> None:
-        if is_best:
-            self._board.best.options(name=f"best so far: {metrics.scored_accuracy:.4f} ({trial_name(trial)})").remote()
-
-    def ended(self, trial: int, status: TrialStatus, error: str, standing: Standing) -> None:
-        metrics = standing.last.get(trial)
-        score = f" {after_epochs(metrics)}: accuracy {metrics.scored_accuracy:.4f}" if metrics else ""
-        self._board.end.options(name=f"{trial_name(trial)} {status}{score}").remote(trial, error)
+    def on_event(self, event: RunEvent, state: RunState) -> None:
+        match event:
+            case TrialStarted():
+                values = ", ".join(f"{name} {getattr(event.params, name):.4g}" for name in CORE_PARAM_NAMES)
+                self._board.trial.options(name=f"{trial_name(event.trial)}: {values}").remote(event.trial)
+            case EpochReported() if state.best and state.best.metrics is event.metrics:
+                name = f"best so far: {event.metrics.scored_accuracy:.4f} ({trial_name(event.trial)})"
+                self._board.best.options(name=name).remote()
+            case TrialEnded():
+                metrics = state.last_report(event.trial)
+                score = f" {after_epochs(metrics)}: accuracy {metrics.scored_accuracy:.4f}" if metrics else ""
+                self._board.end.options(name=f"{trial_name(event.trial)} {event.status}{score}").remote(event.trial, event.error)

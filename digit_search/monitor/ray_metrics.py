@@ -1,64 +1,66 @@
-"""The search as Ray metrics, which every node exports for Prometheus; `configs/grafana/digit_search.json` draws them."""
+"""The search as Ray metrics, which every node exports for Prometheus. `configs/grafana/digit_search.json` shows them."""
 
 import time
 
 from ray.util.metrics import Gauge
 
 from digit_search.records import EpochMetrics, TrialStatus
+from digit_search.run.active_run import Observer
+from digit_search.run.events import EpochReported, RunEvent
 from digit_search.run.layout import trial_name
-from digit_search.run.standing import Display, Standing
+from digit_search.run.state import RunState
 
 EXPORT_EVERY_SECONDS = 5.0
-"""Ray (2.60) reports every 10 s and forgets a gauge that was not set for 20 to 30 s, much less than an epoch may take."""
+"""Ray (2.60) reports every 10 s and forgets a gauge that was not set for 20 to 30 s. An epoch may take much longer."""
 
 GAUGES = {
-    "digit_search_samples": ("Trials that the search will have at its end", ("run",)),
+    "digit_search_samples": ("Trials that the search will run in all", ("run",)),
     "digit_search_trials": ("Trials by status", ("run", "status")),
     "digit_search_best_accuracy": ("Validation accuracy of the best epoch so far", ("run",)),
     "digit_search_best_trial": ("Number of the trial with the best epoch so far", ("run",)),
     "digit_search_epoch": ("Epochs that a running trial has reported", ("run", "trial")),
-    "digit_search_accuracy": ("Validation accuracy that a running trial reported last", ("run", "trial")),
-    "digit_search_images_per_second": ("Training images a second of a running trial, from its last report", ("run", "trial")),
+    "digit_search_accuracy": ("Validation accuracy in the last report of a running trial", ("run", "trial")),
+    "digit_search_images_per_second": ("Training images per second in the last report of a running trial", ("run", "trial")),
 }
-"""Name, description and tags of each; Prometheus sees the names with Ray's `ray_` before them."""
+"""Name, description and tags. Prometheus sees the names with the prefix `ray_`."""
 
 
-class SearchMetrics(Display):
-    """Sets the gauges again and again. Those of a trial are set while it runs alone: soon after its end its lines end as well."""
+class RayMetrics(Observer):
+    """Sets the gauges every few seconds. Those of a trial are only set while it runs: soon after its end, its lines end too."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, num_samples: int) -> None:
+        self._num_samples = num_samples
         self._gauges = {name: Gauge(name, description, tags) for name, (description, tags) in GAUGES.items()}
         for gauge in self._gauges.values():
             gauge.set_default_tags({"run": run})
         self._exported_at = float("-inf")
 
-    def tick(self, standing: Standing) -> None:
+    def on_step(self, state: RunState) -> None:
         if time.monotonic() - self._exported_at >= EXPORT_EVERY_SECONDS:
             self._exported_at = time.monotonic()
-            self.export(standing)
+            self._export(state)
 
-    def reported(self, trial: int, metrics: EpochMetrics, standing: Standing, *, is_best: bool) -> None:
-        # News are exported with the next tick: a short trial would be over before its turn came.
-        self._exported_at = float("-inf")
+    def on_event(self, event: RunEvent, state: RunState) -> None:
+        if isinstance(event, EpochReported):
+            # Exported with the next step: otherwise a short trial would be over before its turn.
+            self._exported_at = float("-inf")
 
-    def export(self, standing: Standing) -> None:
-        """Set every gauge to the standing's values."""
-        self._set("samples", standing.num_samples)
+    def _export(self, state: RunState) -> None:
+        self._set("samples", self._num_samples)
         for status in TrialStatus:
-            count = len(standing.running) if status is TrialStatus.RUNNING else standing.counts[status]
+            count = len(state.running) if status is TrialStatus.RUNNING else state.count(status)
             self._set("trials", count, status=str(status))
-        if standing.best:
-            self._set("best_accuracy", standing.best.accuracy)
-            self._set("best_trial", standing.best.trial)
-        for trial in standing.running:
-            self._export_trial(trial_name(trial), standing.last.get(trial))
+        if state.best:
+            self._set("best_accuracy", state.best.metrics.scored_accuracy)
+            self._set("best_trial", state.best.trial)
+        for trial in state.running:
+            self._export_trial(trial_name(trial), state.last_report(trial))
 
     def _export_trial(self, name: str, metrics: EpochMetrics | None) -> None:
         self._set("epoch", metrics.epoch if metrics else 0.0, trial=name)
-        if metrics is None:
-            return
-        self._set("accuracy", metrics.scored_accuracy, trial=name)
-        self._set("images_per_second", metrics.images / metrics.seconds if metrics.seconds else 0.0, trial=name)
+        if metrics is not None:
+            self._set("accuracy", metrics.scored_accuracy, trial=name)
+            self._set("images_per_second", metrics.images / metrics.seconds if metrics.seconds else 0.0, trial=name)
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         self._gauges[f"digit_search_{name}"].set(value, tags)

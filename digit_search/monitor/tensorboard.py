@@ -1,38 +1,78 @@
-"""What TensorBoard reads: a trial's curves, and its hyperparameters when it has ended."""
+"""What TensorBoard shows: the curves of each trial, and its hyperparameters when it has ended."""
 
-import functools
 import importlib
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from ray.tune.experiment import Trial
-from ray.tune.logger import TBXLoggerCallback
-from ray.tune.result import TRAINING_ITERATION
+from digit_search.records import EpochMetrics, TrialRecord
+from digit_search.run.active_run import Observer
+from digit_search.run.events import EpochReported, RunEvent, TrialEnded
+from digit_search.run.layout import RunFolder
+from digit_search.run.state import RunState
 
-from digit_search.search.scheduler import STEP
-
-
-class CurvesLogger(TBXLoggerCallback):
-    """Tune's logger, given our metrics alone, by our steps: Tune's own count begins anew with every worker and every resume."""
-
-    def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
-        if "metrics" in result:
-            super().log_trial_result(iteration, trial, {**result["metrics"], TRAINING_ITERATION: result[STEP]})
+PREFIX = "ray/tune/"
+"""Before the name of each metric, as Ray Tune's own logger writes it."""
 
 
-def tensorboard_logger() -> CurvesLogger:
-    """Make the logger without torch.
+class TensorBoard(Observer):
+    """Writes event files into the trials' folders."""
 
-    tensorboardX (2.6.5) imports torch where it can, to take tensors; we log numbers. That would cost the driver four seconds before the
-    first trial and 380 MB, so while tensorboardX is imported torch seems not to be installed.
+    def __init__(self, folder: RunFolder, step_of: Callable[[EpochMetrics], int]) -> None:
+        """`step_of` gives the place of a report on the horizontal axis."""
+        self._folder = folder
+        self._step_of = step_of
+        self._writers: dict[int, Any] = {}
+
+    def on_event(self, event: RunEvent, state: RunState) -> None:
+        match event:
+            case EpochReported():
+                self._report(event.trial, event.metrics)
+            case TrialEnded() if event.trial in self._writers:
+                self._end(state.trial(event.trial))
+
+    def _report(self, trial: int, metrics: EpochMetrics) -> None:
+        if trial not in self._writers:
+            self._writers[trial] = _make_writer(self._folder.trial(trial))
+        writer = self._writers[trial]
+        for name, value in _scalars(metrics).items():
+            writer.add_scalar(name, value, global_step=self._step_of(metrics))
+        writer.flush()
+
+    def _end(self, record: TrialRecord) -> None:
+        writer = self._writers.pop(record.trial)
+        params = {name: value for name, value in asdict(record.params).items() if value is not None}
+        for summary in _tensorboardx("summary").hparams(params, _scalars(record.epochs[-1])):
+            writer.file_writer.add_summary(summary)
+        writer.close()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+
+def _scalars(metrics: EpochMetrics) -> dict[str, float]:
+    return {f"{PREFIX}{name}": value for name, value in asdict(metrics).items() if value is not None}
+
+
+def _tensorboardx(module: str) -> Any:
+    """A module of tensorboardX, imported without torch.
+
+    tensorboardX (2.6.5) imports torch where it can, to accept tensors, but we log numbers. That would cost the driver 380 MB, and 4 seconds
+    before the first trial. So torch seems not to be installed while tensorboardX is imported.
     """
-    if "torch" not in sys.modules:
-        sys.modules["torch"] = None
-        try:
-            importlib.import_module("tensorboardX")
-        finally:
-            del sys.modules["torch"]
-    logger = CurvesLogger()
-    # Its writing thread dies of a full disk, and a queue with an end would then be waited for for ever.
-    logger._summary_writer_cls = functools.partial(logger._summary_writer_cls, max_queue=0)
-    return logger
+    if "tensorboardX" in sys.modules or "torch" in sys.modules:
+        return importlib.import_module(f"tensorboardX.{module}")
+    modules: dict[str, Any] = sys.modules
+    modules["torch"] = None
+    try:
+        return importlib.import_module(f"tensorboardX.{module}")
+    finally:
+        del modules["torch"]
+
+
+def _make_writer(folder: Any) -> Any:
+    # Its writing thread dies of a full disk, and a queue with a limit would then be waited for forever.
+    return _tensorboardx("writer").SummaryWriter(str(folder), max_queue=0, flush_secs=30)

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from digit_search.run.state import RunState
 MAX_NAME_LETTERS = 120
 
 
-def write_tables(folder: RunFolder) -> None:
+def write_tables(folder: RunFolder, state: RunState | None = None) -> None:
     """Write trials.csv, epochs.csv and rungs.csv from the events so far; quick enough to be called after every epoch.
 
     Raises:
         RunFolderError: if the events are broken or a file cannot be written.
     """
-    write_tables_of(folder, *load_trials(folder))
+    loaded, rank_by = load_trials(folder)
+    write_tables_of(folder, state or loaded, rank_by)
 
 
 def write_tables_of(folder: RunFolder, history: RunState, rank_by: str) -> None:
@@ -34,7 +36,7 @@ def write_tables_of(folder: RunFolder, history: RunState, rank_by: str) -> None:
     write_rungs_csv(folder.rungs, history.rungs)
 
 
-def write_report(folder: RunFolder) -> None:
+def write_report(folder: RunFolder, state: RunState | None = None) -> None:
     """Write the tables, best.toml, report.md and report.html, at any time: during a run, after it, after a crash.
 
     Raises:
@@ -46,7 +48,8 @@ def write_report(folder: RunFolder) -> None:
     from digit_search.report.summary import summarize
 
     run = load_run_data(folder)
-    write_tables(folder)
+    run = replace(run, state=state) if state else run
+    write_tables(folder, state)
     write_best_toml(folder.best, folder.name, run.state, run.rank_by, run.num_validation)
     summary = summarize(run)
     write_atomically(folder.report_md, build_markdown(run, summary))

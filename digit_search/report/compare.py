@@ -8,14 +8,14 @@ from typing import Any
 
 from digit_search.config.settings import to_tree
 from digit_search.errors import RunFolderError
-from digit_search.records import EpochMetrics, TrialStatus
+from digit_search.records import TrialStatus
 from digit_search.report.formats import MISSING, flatten
 from digit_search.report.importance import Importance, Placed, importances, placed
 from digit_search.report.run_data import RunData, load_run_data
 from digit_search.report.summary import Summary, summarize
 from digit_search.report.tables import epoch_cell, number_cell, text_cell, to_csv
 from digit_search.report.work_clock import WorkClock
-from digit_search.run.events import read_events
+from digit_search.run.events import EpochReported, read_events
 from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import ranked
 from digit_search.selection.statistics import tied
@@ -137,12 +137,11 @@ def _progress(data: RunData) -> list[Progress]:
     clock = WorkClock(data.state.spans)
     images, best, points = 0, -math.inf, []
     events = read_events(data.folder.events) if data.folder.events.exists() else ()
-    for event in sorted((event for event in events if event["event"] == "epoch"), key=lambda event: event["at"]):
-        metrics = EpochMetrics(**event["metrics"])
-        images += metrics.images
-        if event["trial"] not in failed and metrics.scored_accuracy == metrics.scored_accuracy:
-            best = max(best, metrics.scored_accuracy)
-            points.append(Progress(images, clock.at(event["at"]), best))
+    for event in sorted((event for event in events if isinstance(event, EpochReported)), key=lambda event: event.at):
+        images += event.metrics.images
+        if event.trial not in failed:
+            best = max(best, event.metrics.scored_accuracy)
+            points.append(Progress(images, clock.at(event.at), best))
     return points
 
 

@@ -1,45 +1,205 @@
-"""What happens in a run, kept as one JSON object a line in `events.jsonl` and appended as it happens.
+"""What happens in a run: one typed event per line of `events.jsonl`, appended as it happens.
 
-These lines are the truth: `trials.csv`, `epochs.csv`, `rungs.csv` and the report are made from them, at any time, by anyone.
+The events are the source of everything else: the tables, the study and the report can be rebuilt from them at any time.
 """
 
 import errno
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+
+from digit_search.config.search_space import check_value
 from digit_search.errors import RunFolderError, StorageError
-from digit_search.files.bounded_io import max_file_bytes, open_bounded, parse_json
+from digit_search.files.bounded_io import max_file_bytes, open_bounded
 from digit_search.records import (
+    STRICT,
     Confirmation,
+    Count,
     EarlierTrial,
     EpochMetrics,
     RetrainRecord,
     RungDecision,
     TrialOrigin,
     TrialParams,
+    TrialRecord,
     TrialStatus,
 )
 
 MAX_EVENT_BYTES = 1 << 22
-"""A line: a retraining of `config.MAX_REPORTS`, 350 bytes each. Parsed, a hostile one takes 28 times as much."""
-MAX_ERROR_LETTERS = 2000
-"""Of a trial's error, which may hold whatever a library puts there."""
+"""Limit of a line. The longest is a retraining with `MAX_REPORTS` reports of 350 bytes each."""
+MAX_ERROR_CHARACTERS = 2000
+"""Limit of a trial's error message, which may hold anything that a library puts there."""
 MAX_AT = 1e11
-"""Seconds since the Unix epoch: the year 5138."""
+"""Limit of a time, in seconds since the Unix epoch: the year 5138."""
+
+
+def _check_params(params: TrialParams) -> TrialParams:
+    for name, value in asdict(params).items():
+        check_value(name, value, name)
+    return params
+
+
+def _check_params_of(record: Any) -> Any:
+    _check_params(record.params)
+    return record
+
+
+def _replace_surrogates(text: Any) -> Any:
+    """Text from a library or a file name may hold halves of surrogate pairs, which UTF-8 cannot hold; they become `?`."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(_replace_surrogates)]
+ErrorText = Annotated[Text, AfterValidator(lambda text: text[:MAX_ERROR_CHARACTERS])]
+Moment = Annotated[float, Field(ge=0, lt=MAX_AT), AfterValidator(lambda at: round(at, 3))]
+CheckedParams = Annotated[TrialParams, AfterValidator(_check_params)]
+
+
+class Event(BaseModel):
+    """Base of all events. Values are validated when an event is made and when it is read, NaN and infinity are refused."""
+
+    # Records are validated again here, so that one in memory equals the same one read back, in which 1 is 1.0.
+    model_config = ConfigDict(frozen=True, **STRICT)
+
+    at: Moment = Field(default_factory=time.time, validate_default=True)
+    """Seconds since the Unix epoch, rounded to milliseconds."""
+
+
+class PhaseStarted(Event):
+    """The run entered the phase `name`: read, search, retrain, report or done; `resume` is where a later process continued the run."""
+
+    event: Literal["phase"] = "phase"
+    name: str
+
+
+class TrialStarted(Event):
+    """A trial was given its parameters. It may still wait for a worker."""
+
+    event: Literal["trial_started"] = "trial_started"
+    trial: Count
+    params: CheckedParams
+    seed: Count
+    origin: TrialOrigin
+
+
+class EpochReported(Event):
+    """A trial reported, and what ASHA decided if it reached a rung: one event, so that a crash cannot separate the two."""
+
+    event: Literal["epoch"] = "epoch"
+    trial: Count
+    metrics: EpochMetrics
+    device: Text
+    node: Text
+    rung: RungDecision | None = None
+
+
+class TrialEnded(Event):
+    """A trial ended."""
+
+    event: Literal["trial_ended"] = "trial_ended"
+    trial: Count
+    status: TrialStatus
+    error: ErrorText = ""
+
+
+class EarlierTrialLoaded(Event):
+    """The search also learns from this trial of another run."""
+
+    event: Literal["warm_trial"] = "warm_trial"
+    run: Text
+    record: Annotated[TrialRecord, AfterValidator(_check_params_of)]
+
+    @property
+    def earlier(self) -> EarlierTrial:
+        return EarlierTrial(self.run, self.record)
+
+
+class NoteAdded(Event):
+    """Something that a reader of the report must know."""
+
+    event: Literal["note"] = "note"
+    text: Text
+
+
+class _RecordEvent(Event):
+    """An event whose line holds the fields of its record beside `event` and `at`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, values: Any, info: ValidationInfo) -> Any:
+        if info.mode != "json" or not isinstance(values, dict):
+            return values
+        own = {key: value for key, value in values.items() if key in ("event", "at")}
+        record = {key: value for key, value in values.items() if key not in own}
+        # As JSON, because strict mode takes a list for a tuple only there.
+        return own | {"record": _RECORDS[own["event"]].validate_json(json.dumps(record))}
+
+    @model_serializer(mode="wrap")
+    def _spread(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        return values | values.pop("record")
+
+
+class TrialConfirmed(_RecordEvent):
+    """One training of a candidate with a fresh seed is done."""
+
+    event: Literal["confirmation"] = "confirmation"
+    record: Confirmation
+
+
+class WinnerConfirmed(Event):
+    """All fresh trainings are done, and this trial has the best mean."""
+
+    event: Literal["confirmed"] = "confirmed"
+    trial: Count
+
+
+class Retrained(_RecordEvent):
+    """The final model is written."""
+
+    event: Literal["retrained"] = "retrained"
+    record: Annotated[RetrainRecord, AfterValidator(_check_params_of)]
+
+
+_RECORDS: dict[str, TypeAdapter[Any]] = {"confirmation": TypeAdapter(Confirmation), "retrained": TypeAdapter(RetrainRecord)}
+RunEvent = (
+    PhaseStarted | TrialStarted | EpochReported | TrialEnded | EarlierTrialLoaded | NoteAdded | TrialConfirmed | WinnerConfirmed | Retrained
+)
+_ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(Annotated[RunEvent, Field(discriminator="event")])
 
 
 class EventLog:
-    """Appends events. One `write` a line, so that neither a crash nor a signal leaves half of one before a whole one."""
+    """Appends events to a file, each as one line in one write, so that a crash never leaves half a line before a whole one."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._end_torn_line()
+        """Open the log at `path`, which need not exist, and cut off a last line that a crash left incomplete.
 
-    def _end_torn_line(self) -> None:
+        Raises:
+            StorageError: if the file cannot be read.
+            RunFolderError: if its last line is longer than any event.
+        """
+        self._path = path
+        self._cut_incomplete_line()
+
+    def _cut_incomplete_line(self) -> None:
         try:
             with self._path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -48,113 +208,72 @@ class EventLog:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StorageError(f"{self._path}: cannot be read: {error.strerror}. Mend the disk or its permissions.") from error
-        whole = tail.rfind(b"\n") + 1
-        if not whole and size > len(tail):
+            raise StorageError(f"{self._path}: cannot be read: {error.strerror}. Fix the disk or its permissions.") from error
+        complete = tail.rfind(b"\n") + 1
+        if not complete and size > len(tail):
             raise RunFolderError(f"{self._path}: expected a line of at most {MAX_EVENT_BYTES} bytes at its end, found a longer one")
-        if whole < len(tail):
-            os.truncate(self._path, size - len(tail) + whole)
+        if complete < len(tail):
+            os.truncate(self._path, size - len(tail) + complete)
 
-    def append(self, event: str, at: float, **values: Any) -> None:
-        """Add one event.
+    def append(self, event: Event) -> None:
+        """Add one event and wait until it is on the disk.
 
         Raises:
-            StorageError: if the disk does not take it; the events before are untouched then.
+            StorageError: if it cannot be written; the file is then as it was before.
         """
-        line = json.dumps({"event": event, "at": round(at, 3), **values}, allow_nan=False) + "\n"
+        line = json.dumps({"event": None, **event.model_dump()}, allow_nan=False) + "\n"
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
             try:
-                _append_whole(descriptor, line.encode())
+                _append_line(descriptor, line.encode())
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise StorageError.of(self._path, error) from error
 
-    def trial_started(self, trial: int, params: TrialParams, seed: int, origin: TrialOrigin, at: float) -> None:
-        self.append("trial_started", at, trial=trial, params=asdict(params), seed=seed, origin=origin)
 
-    def epoch(self, trial: int, metrics: EpochMetrics, device: str, node: str, at: float, decision: RungDecision | None = None) -> None:
-        """A report, and what ASHA decided upon it where it reached a rung: in one line, so that no crash can part them."""
-        rung = None if decision is None else asdict(decision)
-        self.append("epoch", at, trial=trial, metrics=asdict(metrics), device=device, node=node, rung=rung)
-
-    def trial_ended(self, trial: int, status: TrialStatus, at: float, error: str = "") -> None:
-        self.append("trial_ended", at, trial=trial, status=status, error=error[:MAX_ERROR_LETTERS])
-
-    def warm_trial(self, earlier: EarlierTrial, at: float) -> None:
-        self.append("warm_trial", at, run=earlier.run, record=asdict(earlier.record))
-
-    def phase(self, name: str, at: float) -> None:
-        self.append("phase", at, name=name)
-
-    def note(self, text: str, at: float) -> None:
-        self.append("note", at, text=text)
-
-    def confirmation(self, record: Confirmation, at: float) -> None:
-        self.append("confirmation", at, **asdict(record))
-
-    def confirmed(self, trial: int, at: float) -> None:
-        """The fresh trainings are done, and this trial has the best mean."""
-        self.append("confirmed", at, trial=trial)
-
-    def retrained(self, record: RetrainRecord, at: float) -> None:
-        self.append("retrained", at, **asdict(record))
-
-
-def _append_whole(descriptor: int, line: bytes) -> None:
-    """Append the line and see it on the disk, or leave the file as it was: a disk that gets full takes a part of a line."""
+def _append_line(descriptor: int, line: bytes) -> None:
     size = os.fstat(descriptor).st_size
+    # A disk that is nearly full takes only a part of the line.
     if os.write(descriptor, line) < len(line):
         os.ftruncate(descriptor, size)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    # A power cut must not take reports that a checkpoint is ahead of.
+    # After a power cut, no checkpoint may be further ahead than one report.
     os.fsync(descriptor)
 
 
-def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Parse the events of a run one by one; a last line that a crash cut short is left out.
+def read_events(path: Path) -> Iterator[RunEvent]:
+    """Read a run's events one by one. A last line that is incomplete, as after a crash or during a write, is ignored.
 
     Raises:
-        RunFolderError: if the file is missing or a whole line is no event.
+        RunFolderError: if the file cannot be read, or a line is not an event.
     """
-    return EventReader(path).read()
-
-
-class EventReader:
-    """Reads a run's events, each once: a later `read` begins where the one before ended."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines = 0
-        self._bytes = 0
-
-    def read(self) -> Iterator[dict[str, Any]]:
-        """Parse the events that are new; a last line that is not whole yet is left for the next time.
-
-        Raises:
-            RunFolderError: as `read_events`.
-        """
-        try:
-            with open_bounded(self._path, max_file_bytes()) as file:
-                file.seek(self._bytes)
-                while (line := file.readline(MAX_EVENT_BYTES)).endswith(b"\n") or len(line) == MAX_EVENT_BYTES:
-                    self._lines += 1
-                    self._bytes += len(line)
-                    yield _parse_event(line, f"{self._path}: line {self._lines}")
-        except OSError as error:
-            raise RunFolderError(f"{self._path}: cannot be read: {error.strerror}; a run's events are expected there") from error
-
-
-def _parse_event(line: bytes, where: str) -> dict[str, Any]:
     try:
-        if not line.endswith(b"\n"):
-            raise ValueError("no event is so long")
-        event = parse_json(line)
-        if not 0 <= event["at"] < MAX_AT:
-            raise ValueError("no moment")
-        return event | {"event": str(event["event"]), "at": float(event["at"])}
-    except (ValueError, KeyError, TypeError) as error:
+        with open_bounded(path, max_file_bytes()) as file:
+            number = 0
+            while (line := file.readline(MAX_EVENT_BYTES)).endswith(b"\n") or len(line) == MAX_EVENT_BYTES:
+                number += 1
+                yield _parse_event(line, f"{path}: line {number}")
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error.strerror}; expected the events of a run there") from error
+
+
+def _parse_event(line: bytes, where: str) -> RunEvent:
+    if not line.endswith(b"\n"):
+        raise RunFolderError(f"{where}: expected an event of at most {MAX_EVENT_BYTES} bytes, found a longer line")
+    try:
+        return _ADAPTER.validate_json(_without_surrogates(line) if b"\\ud" in line.lower() else line)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
         raise RunFolderError(
-            f"{where}: expected an event as JSON of at most {MAX_EVENT_BYTES} bytes, found {line[:80].rstrip()!r}"
+            f"{where}: expected an event of a run, found {line[:80].rstrip()!r} ({place}{': ' if place else ''}{problem['msg']})"
         ) from error
+
+
+def _without_surrogates(line: bytes) -> bytes:
+    """The same JSON with `?` for halves of surrogate pairs, which older versions wrote and pydantic refuses."""
+    try:
+        return json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace")
+    except (ValueError, RecursionError):
+        return line

@@ -1,199 +1,277 @@
-"""What happened in a run, as records: folded from the lines of `events.jsonl`."""
+"""What has become of a run so far: its events, applied one after the other.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+The progress bar, the tables, the metrics, the dashboard, the report, resume and the Optuna study all read this state. It is the same
+whether the events were just recorded or read from `events.jsonl`.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Self
 
-from digit_search.config.search_space import check_value
 from digit_search.errors import RunFolderError
 from digit_search.records import (
+    FINISHED,
     Confirmation,
     EarlierTrial,
     EpochMetrics,
     RetrainRecord,
     RungDecision,
-    TrialOrigin,
-    TrialParams,
     TrialRecord,
     TrialStatus,
 )
-from digit_search.run.events import EventReader
-
-MAX_NUMBER = 1e15
-Record = TypeVar("Record")
+from digit_search.run.events import (
+    EarlierTrialLoaded,
+    EpochReported,
+    NoteAdded,
+    PhaseStarted,
+    Retrained,
+    RunEvent,
+    TrialConfirmed,
+    TrialEnded,
+    TrialStarted,
+    WinnerConfirmed,
+    read_events,
+)
 
 
 @dataclass(frozen=True, slots=True)
+class Best:
+    """The best report of all trials so far."""
+
+    trial: int
+    metrics: EpochMetrics
+
+    def __str__(self) -> str:
+        return f"best {self.metrics.scored_accuracy:.4f} (trial {self.trial})"
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One trial while its events are applied. The epochs are kept apart, so that another one costs the same however many there are."""
+
+    record: TrialRecord
+    """Without its epochs."""
+    epochs: list[EpochMetrics] = field(default_factory=list)
+    best: EpochMetrics | None = None
+    reports: list[tuple[float, float]] = field(default_factory=list)
+    whole: TrialRecord | None = None
+    """The record with its epochs, where it is up to date."""
+
+    def update(self, **values: object) -> None:
+        self.record, self.whole = replace(self.record, **values), None  # type: ignore[arg-type]  # by name, as for TrialRecord
+
+    def to_record(self) -> TrialRecord:
+        if self.whole is None:
+            self.whole = replace(self.record, epochs=tuple(self.epochs))
+        return self.whole
+
+
 class RunState:
-    """All that a run's events say."""
+    """Everything that a run's events say. Only `apply` changes it.
 
-    trials: Sequence[TrialRecord] = ()
-    """By trial number."""
-    rungs: Sequence[RungDecision] = ()
-    retraining: RetrainRecord | None = None
-    """The last one that was finished."""
-    phases: Mapping[str, float] = field(default_factory=dict)
-    """Seconds since the Unix epoch at which each phase (`read`, `search`, `retrain`, `predict`, `done`) last began; `resume` is where a
-    later process took the run up."""
-    notes: Sequence[str] = ()
-    """What a reader must know: a search cut short, a baseline outside of the space."""
-    confirmations: Sequence[Confirmation] = ()
-    """Fresh trainings of the search's best trials."""
-    confirmed: int | None = None
-    """The trial that won by its fresh trainings; None before, and where `--confirm` is off."""
-    warm: Sequence[EarlierTrial] = ()
-    """Trials of earlier runs that the search was begun with; copied, so that those runs may change or go."""
-    reports: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    """When each trial reported, in seconds since the Unix epoch, and the seconds of work before; what a resume repeated stands twice."""
-    spans: Sequence[tuple[float, float]] = ()
-    """From the first to the last event of each process that worked on the run, in seconds since the Unix epoch; between them it rested."""
+    Attributes:
+        phases: when each phase (`read`, `search`, `retrain`, `report`, `done`) last began, in seconds since the Unix epoch; `resume` is
+            when a later process last continued the run.
+        retraining: the last final training that was finished.
+        confirmed: the trial with the best mean of its fresh trainings; None before that, and where `--confirm` is off.
+        best: the best report so far, by `rank_by`.
+        running: the trials that a worker computes right now. No event says so: the search sets it.
+    """
 
-
-class _Fold:
-    """A run's records as its events, one after the other, make them."""
-
-    def __init__(self) -> None:
-        self._trials: dict[int, TrialRecord] = {}
-        self._epochs: dict[int, list[EpochMetrics]] = {}
-        """By trial; apart from the records, so that many epochs cost no more each than few."""
+    def __init__(self, rank_by: str = "val_accuracy") -> None:
+        self._rank_by = rank_by
+        self.phases: dict[str, float] = {}
+        self.retraining: RetrainRecord | None = None
+        self.confirmed: int | None = None
+        self.best: Best | None = None
+        self.running: Set[int] = frozenset()
+        self._trials: dict[int, _Trial] = {}
         self._rungs: dict[tuple[float, int], RungDecision] = {}
-        self._phases: dict[str, float] = {}
-        self._reports: dict[int, list[tuple[float, float]]] = {}
         self._notes: dict[str, None] = {}
-        self._spans = _Spans()
         self._warm: list[EarlierTrial] = []
         self._confirmations: dict[tuple[int, int], Confirmation] = {}
-        self._retraining: RetrainRecord | None = None
-        self._confirmed: int | None = None
+        self._spans = _Spans()
+        # Sums over all reports, because adding them up at each report would take longer with every trial.
+        self._reported_epochs = 0.0
+        self._reported_seconds = 0.0
+        self._counts = dict.fromkeys(TrialStatus, 0)
+        self._finished_epochs = 0.0
 
-    def take(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Take further events in.
+    @property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """All trials, by number."""
+        return tuple(self._trials[number].to_record() for number in sorted(self._trials))
 
-        Raises:
-            RunFolderError: if one lacks what its kind needs.
-        """
-        for event in events:
-            try:
-                self._take(event)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise RunFolderError(
-                    f"events.jsonl: expected a whole {event['event']} event, found {dict(event)!r:.200} ({error})"
-                ) from error
+    @property
+    def rungs(self) -> tuple[RungDecision, ...]:
+        """ASHA's decisions, in the order in which it made them."""
+        return tuple(self._rungs.values())
 
-    def _take(self, event: Mapping[str, Any]) -> None:
-        self._spans.see(event["at"], str(event["name"]) if event["event"] == "phase" else "")
-        values = {key: value for key, value in event.items() if key not in ("event", "at")}
-        match event["event"]:
-            case "trial_started" | "epoch" | "trial_ended":
-                self._take_of_trial(event)
-                if event.get("rung"):
-                    decision = _record(RungDecision, event["rung"])
-                    self._rungs[decision.rung_epochs, decision.trial] = decision
-            case "warm_trial":
-                self._warm.append(EarlierTrial(str(event["run"]), _trial_of(event["record"])))
-            case "confirmation":
-                confirmation = _record(Confirmation, values | {"epochs": _epochs_of(values)})
-                self._confirmations[confirmation.trial, confirmation.seed] = confirmation
-            case "confirmed":
-                self._confirmed = int(event["trial"])
-            case "phase":
-                self._phases[str(event["name"])] = event["at"]
-            case "note":
-                self._notes.setdefault(str(event["text"]))
-            case "retrained":
-                self._retraining = _record(RetrainRecord, values | {"params": _params_of(values), "epochs": _epochs_of(values)})
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the report must know, for example that the time budget ended the search."""
+        return tuple(self._notes)
 
-    def _take_of_trial(self, event: Mapping[str, Any]) -> None:
-        number, trials = int(event["trial"]), self._trials
-        match event["event"]:
-            case "trial_started" if number not in trials:
-                trials[number] = TrialRecord(
-                    trial=number,
-                    status=TrialStatus.RUNNING,
-                    params=_params_of(event),
-                    seed=int(event["seed"]),
-                    origin=TrialOrigin(event["origin"]),
-                    started_at=event["at"],
-                )
-            case "epoch":
-                metrics = _record(EpochMetrics, event["metrics"])
-                trials[number] = replace(
-                    trials[number],
-                    status=TrialStatus.RUNNING,
-                    device=str(event["device"]),
-                    node=str(event["node"]),
-                    ended_at=event["at"],
-                )
-                reported = self._epochs.setdefault(number, [])
-                # A trial that was begun again from a checkpoint reports epochs once more; the later report is the one that counts.
-                while reported and reported[-1].epoch >= metrics.epoch:
-                    reported.pop()
-                reported.append(metrics)
-                self._reports.setdefault(number, []).append((event["at"], float(event["metrics"]["seconds"])))
-            case "trial_ended":
-                trials[number] = replace(
-                    trials[number], status=TrialStatus(event["status"]), error=str(event["error"]), ended_at=event["at"]
-                )
+    @property
+    def warm(self) -> tuple[EarlierTrial, ...]:
+        """Trials of other runs that the search learns from. They are copies, so those runs may change or be deleted."""
+        return tuple(self._warm)
 
-    def history(self) -> RunState:
-        """What the events so far say."""
-        trials, epochs = self._trials, self._epochs
-        return RunState(
-            trials=tuple(replace(trials[number], epochs=tuple(epochs.get(number, ()))) for number in sorted(trials)),
-            rungs=tuple(self._rungs.values()),
-            retraining=self._retraining,
-            phases=dict(self._phases),
-            notes=tuple(self._notes),
-            confirmations=tuple(self._confirmations.values()),
-            confirmed=self._confirmed,
-            warm=tuple(self._warm),
-            reports={number: tuple(reports) for number, reports in self._reports.items()},
-            spans=tuple(self._spans.found),
-        )
+    @property
+    def confirmations(self) -> tuple[Confirmation, ...]:
+        """Trainings of the best trials with fresh seeds."""
+        return tuple(self._confirmations.values())
 
+    @property
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """The first and the last event of each process that worked on the run, in seconds since the Unix epoch."""
+        return tuple(self._spans.found)
 
-def build_history(events: Iterable[Mapping[str, Any]]) -> RunState:
-    """Fold events into records.
+    @property
+    def reports(self) -> Mapping[int, Sequence[tuple[float, float]]]:
+        """By trial: when it reported, in seconds since the Unix epoch, and the seconds of work before. Repeated reports appear twice."""
+        return {number: tuple(trial.reports) for number, trial in self._trials.items() if trial.reports}
 
-    Raises:
-        RunFolderError: if an event lacks what its kind needs.
-    """
-    fold = _Fold()
-    fold.take(events)
-    return fold.history()
+    def trial(self, number: int) -> TrialRecord:
+        """One trial; KeyError if it has not started."""
+        return self._trials[number].to_record()
 
+    def last_report(self, number: int) -> EpochMetrics | None:
+        """The last report of a trial, None before the first."""
+        trial = self._trials.get(number)
+        return trial.epochs[-1] if trial and trial.epochs else None
 
-class HistoryReader:
-    """Reads the history of a run that goes on: each time only the events that are new."""
+    def best_report(self, number: int) -> EpochMetrics | None:
+        """The best report of a trial by `rank_by`, None before the first."""
+        trial = self._trials.get(number)
+        return trial.best if trial else None
 
-    def __init__(self, path: Path) -> None:
-        self._events = EventReader(path)
-        self._fold = _Fold()
+    def count(self, status: TrialStatus) -> int:
+        """How many trials have this status."""
+        return self._counts[status]
 
-    def read(self) -> RunState:
-        """All that the run's events say by now.
+    @property
+    def num_finished(self) -> int:
+        """Trials that are completed, stopped or failed."""
+        return sum(self._counts[status] for status in FINISHED)
+
+    def after(self, event: RunEvent) -> Self:
+        """A copy of the state with one more event; the state itself stays as it is."""
+        later = copy.deepcopy(self)
+        later.apply(event)
+        return later
+
+    def apply(self, event: RunEvent) -> None:
+        """Take in the next event.
 
         Raises:
-            RunFolderError: if the file is missing or broken.
+            RunFolderError: if it is about a trial that never started.
         """
-        self._fold.take(self._events.read())
-        return self._fold.history()
+        self._spans.add(event.at, event.name if isinstance(event, PhaseStarted) else "")
+        match event:
+            case TrialStarted():
+                self._start(event)
+            case EpochReported():
+                self._report(event, self._started(event))
+            case TrialEnded():
+                self._end(event, self._started(event))
+            case PhaseStarted():
+                self.phases[event.name] = event.at
+            case NoteAdded():
+                self._notes.setdefault(event.text)
+            case EarlierTrialLoaded():
+                self._warm.append(event.earlier)
+            case TrialConfirmed():
+                self._confirmations[event.record.trial, event.record.seed] = event.record
+            case WinnerConfirmed():
+                self.confirmed = event.trial
+            case Retrained():
+                self.retraining = event.record
+
+    def _started(self, event: EpochReported | TrialEnded) -> _Trial:
+        if event.trial not in self._trials:
+            raise RunFolderError(
+                f"events.jsonl: expected a trial_started event of trial {event.trial} first, found its {event.event} event"
+            )
+        return self._trials[event.trial]
+
+    def _start(self, event: TrialStarted) -> None:
+        if event.trial in self._trials:  # A trial that is started again keeps its record.
+            return
+        record = TrialRecord(event.trial, TrialStatus.RUNNING, event.params, event.seed, origin=event.origin, started_at=event.at)
+        self._trials[event.trial] = _Trial(record)
+        self._counts[TrialStatus.RUNNING] += 1
+
+    def _set_status(self, trial: _Trial, status: TrialStatus, **values: object) -> None:
+        before = trial.record.status
+        self._counts[before] -= 1
+        self._counts[status] += 1
+        reached = trial.epochs[-1].epoch if trial.epochs else 0.0
+        self._finished_epochs += reached * ((status in FINISHED) - (before in FINISHED))
+        trial.update(status=status, **values)
+
+    def _report(self, event: EpochReported, trial: _Trial) -> None:
+        self._set_status(trial, TrialStatus.RUNNING, device=event.device, node=event.node, ended_at=event.at)
+        metrics = event.metrics
+        self._reported_epochs += metrics.epoch - (trial.epochs[-1].epoch if trial.epochs else 0.0)
+        self._reported_seconds += metrics.seconds
+        # A trial that was restored from a checkpoint may repeat epochs; the later report counts.
+        while trial.epochs and trial.epochs[-1].epoch >= metrics.epoch:
+            trial.epochs.pop()
+        trial.epochs.append(metrics)
+        trial.reports.append((event.at, metrics.seconds))
+        if trial.best is None or self._rank(event.trial, metrics) < self._rank(event.trial, trial.best):
+            trial.best = metrics
+        if self.best is None or self._rank(event.trial, metrics) < self._rank(self.best.trial, self.best.metrics):
+            self.best = Best(event.trial, metrics)
+        if event.rung is not None:
+            self._rungs[event.rung.rung_epochs, event.rung.trial] = event.rung
+
+    def _end(self, event: TrialEnded, trial: _Trial) -> None:
+        self._set_status(trial, event.status, error=event.error, ended_at=event.at)
+        self.running = self.running - {event.trial}
+
+    def _rank(self, trial: int, metrics: EpochMetrics) -> tuple[float, float, int]:
+        """Smaller is better."""
+        rank = metrics.scored_loss, -metrics.scored_accuracy
+        first, second = rank if self._rank_by == "val_loss" else rank[::-1]
+        return first, second, trial
+
+    def seconds_left(self, *, num_samples: int, workers: int, epochs_per_trial: float, max_epochs: float) -> float | None:
+        """Estimate how long the rest of the search takes, from what the trials have cost so far; None before the first report.
+
+        A trial is expected to take as many epochs as the finished ones took on average, where `epochs_per_trial` counts as one more trial.
+        A running trial is expected to take at least one more epoch.
+        """
+        if not self._reported_epochs:
+            return None
+        mean = (epochs_per_trial + self._finished_epochs) / (1 + self.num_finished)
+        running = [self._epochs_left(trial, mean, max_epochs) for trial in self.running]
+        waiting = max(num_samples - self.num_finished - len(running), 0)
+        shared = (sum(running) + waiting * mean) / workers
+        return max([shared, *running]) * self._reported_seconds / self._reported_epochs
+
+    def _epochs_left(self, trial: int, mean: float, max_epochs: float) -> float:
+        last = self.last_report(trial)
+        epoch = last.epoch if last else 0.0
+        return max(mean - epoch, min(1.0, max_epochs - epoch))
 
 
 class _Spans:
-    """When processes worked on the run: each wrote a `phase` first."""
+    """When processes worked on the run: each recorded a phase first."""
 
     def __init__(self) -> None:
         self.found: list[tuple[float, float]] = []
         self._earlier: set[str] = set()
         self._last = ""
 
-    def see(self, at: float, phase: str) -> None:
-        """Take the next event in: when it was, and the name of the phase that began with it, else ""."""
-        # A second `search` without `resume`: older versions wrote none.
-        took_up = phase == "resume" or (phase == "search" and phase in self._earlier and self._last != "resume")
-        if not self.found or took_up or (self._last == "done" and phase != "done"):
+    def add(self, at: float, phase: str) -> None:
+        """Take in the time of the next event, and the name of the phase that it starts, else ""."""
+        # Older versions recorded a second `search` without `resume`.
+        is_resumed = phase == "resume" or (phase == "search" and phase in self._earlier and self._last != "resume")
+        if not self.found or is_resumed or (self._last == "done" and phase != "done"):
             self.found.append((at, at))
         self.found[-1] = (self.found[-1][0], max(self.found[-1][1], at))
         if phase:
@@ -201,65 +279,13 @@ class _Spans:
             self._last = phase
 
 
-_MAY_BE = {float: {float, int}, float | None: {float, int, type(None)}}
-"""The types of a field's values in JSON, where they are not its own alone."""
-
-
-def _allowed(kind: type) -> dict[str, set[type]]:
-    return {entry.name: _MAY_BE.get(entry.type, {entry.type}) for entry in fields(kind) if entry.type in (int, float, str, float | None)}
-
-
-_ALLOWED = {kind: _allowed(kind) for kind in (Confirmation, EpochMetrics, RetrainRecord, RungDecision, TrialParams, TrialRecord)}
-
-
-def _is_sound(name: str, value: float) -> bool:
-    """Whether a number can be what its name says: an accuracy is a share, and nothing but a score or a loss is below 0."""
-    if name.endswith("accuracy"):
-        return 0 <= value <= 1
-    return (-MAX_NUMBER if name.endswith(("loss", "score")) else 0) <= value <= MAX_NUMBER
-
-
-def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """Build a record if its values are of the types that it says and its numbers finite.
-
-    Raises:
-        TypeError: if not.
-    """
-    if not isinstance(values, Mapping):
-        raise TypeError(f"{values!r:.40} in the place of a {kind.__name__}")
-    allowed = _ALLOWED[kind]
-    for name, value in values.items():
-        if name in allowed and (type(value) not in allowed[name] or (type(value) in (int, float) and not _is_sound(name, value))):
-            raise TypeError(f"{name} is {value!r:.40}")
-    return kind(**values)
-
-
-def _params_of(values: Mapping[str, Any]) -> TrialParams:
-    params = _record(TrialParams, values["params"])
-    for name, value in asdict(params).items():
-        check_value(name, value, name)
-    return params
-
-
-def _epochs_of(values: Mapping[str, Any]) -> tuple[EpochMetrics, ...]:
-    return tuple(_record(EpochMetrics, metrics) for metrics in values["epochs"])
-
-
-def _trial_of(values: Mapping[str, Any]) -> TrialRecord:
-    """A whole trial as `warm_trial` writes it."""
-    read = {
-        "status": TrialStatus(values["status"]),
-        "origin": TrialOrigin(values["origin"]),
-        "params": _params_of(values),
-        "epochs": _epochs_of(values),
-    }
-    return _record(TrialRecord, {**values, **read})
-
-
-def load_state(path: Path) -> RunState:
-    """Read a run's events into records.
+def load_state(path: Path, rank_by: str = "val_accuracy") -> RunState:
+    """Read a run's events and apply them. `rank_by` decides which report is the best (`search.rank_by`).
 
     Raises:
         RunFolderError: if the file is missing or broken.
     """
-    return HistoryReader(path).read()
+    state = RunState(rank_by)
+    for event in read_events(path):
+        state.apply(event)
+    return state

@@ -1,61 +1,81 @@
-"""What an error that ended a search means, and how the search goes on where Ray was lost."""
+"""What an error that ended the search means, and how the search continues where Ray was lost."""
 
 import errno
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from ray.exceptions import RayError
-from ray.tune.error import TuneError
 
-from digit_search.config.settings import RunSettings
-from digit_search.errors import RayLostError, SearchError, StorageError
-from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_state
-from digit_search.search.resume import FINISHED
-
-RAY_FAILURES = (RuntimeError, TuneError, RayError)
-"""What Tune raises for what is not a trial's fault: Ray 2.60 ends a search with RuntimeError where the node ran out of memory."""
+from digit_search.errors import DigitSearchError, InternalError, RayLostError, SearchError, StorageError
+from digit_search.run.active_run import ActiveRun
 
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ESTALE})
-"""Of the files that Tune and Optuna write into the run's folder: it is full, read-only or gone."""
+"""Of an OSError about the files that Tune and Optuna write into the run's folder: the disk is full, read-only or gone."""
 
 
-def reason_of(error: BaseException, folder: RunFolder) -> Exception:
-    """What an error of Tune's or Optuna's means: they wrap those of the disk, ours among them, in errors of their own."""
+def why_tune_ended(error: Exception, run: ActiveRun) -> DigitSearchError:
+    """What an error means that Tune raised by itself.
+
+    It is no trial's fault: Ray 2.60 ends a search with RuntimeError where the node ran out of memory, for example.
+    """
+    return _storage_error_in(error, run.folder.path) or RayLostError(_summary_line(error))
+
+
+def why_search_ended(error: Exception, run: ActiveRun) -> DigitSearchError:
+    """What an error means that was raised in our own part of the search: if it is none of the expected ones, it is a bug of ours."""
+    if isinstance(error, DigitSearchError):
+        return error
+    if isinstance(error, RayError):
+        return RayLostError(_summary_line(error))
+    return _storage_error_in(error, run.folder.path) or InternalError(
+        f"a bug in digit_search ended the search: {_describe(error)}. What was recorded is kept; {run.folder.log} has the traceback."
+    )
+
+
+def _storage_error_in(error: BaseException, folder: Path) -> StorageError | None:
+    """The error of the disk that this one is, or that it wraps: Tune and Optuna put those into errors of their own."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, StorageError):
             return inner
         if isinstance(inner, OSError) and inner.errno in STORAGE_ERRNOS and not isinstance(inner, ConnectionError):
-            return StorageError.of(inner.filename or folder.path, inner)
+            return StorageError.of(inner.filename or folder, inner)
         inner = inner.__cause__ or inner.__context__
-    return RayLostError(_gist(error)) if isinstance(error, RAY_FAILURES) else error
+    return None
 
 
-def _gist(error: BaseException) -> str:
-    """One line of an error; of one that holds another's traceback, that one's line."""
+def _summary_line(error: BaseException) -> str:
+    """One line of an error; if its text is another's traceback, that one's last line."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1 if lines[0].startswith("Traceback") else 0][:300]
 
 
-def with_new_ray(search: Callable[[], None], settings: RunSettings, folder: RunFolder, tell: Callable[[str], None]) -> None:
+def _describe(error: BaseException) -> str:
+    """The type, the text and the place of an error, e.g. `KeyError: 'metrics' (tune_adapter.py, line 120)`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {_summary_line(error)}{place}"
+
+
+def restart_lost_ray(search: Callable[[], None], run: ActiveRun) -> None:
     """Call `search`, which starts Ray and searches, until it ends well.
 
-    A night's search shall survive a Ray that was killed or gave up. But one that is lost again and again, with no trial ended in between,
+    A night's search must survive a Ray that was killed or gave up. But one that is lost again and again, with no trial finished in between,
     is given up after `search.max_failures`.
 
     Raises:
         SearchError: then, with the reason.
     """
-    failures, ended_before = 0, -1
+    num_failures, finished_before = 0, -1
     while True:
         try:
             return search()
         except RayLostError as error:
-            ended = sum(record.status in FINISHED for record in load_state(folder.events).trials)
-            failures = 1 if ended > ended_before else failures + 1
-            ended_before = ended
-            if failures > settings.search.max_failures:
+            num_failures = 1 if run.state.num_finished > finished_before else num_failures + 1
+            finished_before = run.state.num_finished
+            if num_failures > run.settings.search.max_failures:
                 raise SearchError(
-                    f"Ray was lost {failures} times: {error}. What was recorded is kept; {folder.log} has the rest."
+                    f"Ray was lost {num_failures} times: {error}. What was recorded is kept; {run.folder.log} has the details."
                 ) from error
-            tell(f"Ray was lost ({error}); it is started again, and the search goes on from what was recorded")
+            run.say(f"Ray was lost ({error}); it is started again, and the search continues from what was recorded")

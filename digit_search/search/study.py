@@ -1,34 +1,30 @@
-"""The Optuna study of a run: its space, its journal, and how a trial's metrics are told to it."""
+"""How trials appear in an Optuna study: the space, the objective, and a finished trial."""
 
-import json
-import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from digit_search.config.search_space import Choice, Dimension, IntRange, ParamValue
-from digit_search.errors import RunFolderError
+from digit_search.config.settings import RunSettings
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
+
+Space = Mapping[str, Dimension | ParamValue]
 
 
 def trial_seed(seed: int, trial: int) -> int:
-    """The seed of a trial's weights, order and augmentation, and of the sampler that suggests it: from the run's seed and its number."""
+    """The seed of a trial's weights, data order and augmentation, and of the sampler that suggests it."""
     return zlib.crc32(f"{seed}/{trial}".encode())
 
 
 def sampler_seed(seed: int, trial: int, num_warm: int) -> int:
     """The seed of the sampler that suggests a trial.
 
-    A warm start changes it: else a second run with the same seed would draw the random startup trials of the first once more.
+    A warm start changes it. Otherwise a second run with the same seed would draw the random startup trials of the first one again.
     """
     return zlib.crc32(f"{seed}/{trial}/{num_warm}".encode()) if num_warm else trial_seed(seed, trial)
 
@@ -37,27 +33,32 @@ def to_distribution(dimension: Dimension) -> BaseDistribution:
     """Optuna's counterpart of a dimension of the space."""
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.choices)
-    kind = IntDistribution if isinstance(dimension, IntRange) else FloatDistribution
-    return kind(dimension.low, dimension.high, log=dimension.log)
+    if isinstance(dimension, IntRange):
+        return IntDistribution(dimension.low, dimension.high, log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
 def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> ParamValue:
     if isinstance(dimension, Choice):
-        return trial.suggest_categorical(name, dimension.choices)
+        value: ParamValue = trial.suggest_categorical(name, dimension.choices)
+        return value
     if isinstance(dimension, IntRange):
         return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
     return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
 
 
-def suggest_params(trial: optuna.Trial, space: Mapping[str, Dimension | ParamValue], fixed: TrialParams) -> dict[str, ParamValue]:
-    """Ask Optuna for what the space searches, in its order; `fixed` fills the rest and decides conditions on parameters not searched."""
-    values: dict[str, ParamValue] = asdict(fixed)
+def suggest_params(trial: optuna.Trial, space: Space, fixed: TrialParams) -> TrialParams:
+    """Ask Optuna for each parameter that the space searches, in the order of the space.
+
+    `fixed` gives the other parameters, and those whose condition (`when`) does not hold.
+    """
+    values: dict[str, Any] = asdict(fixed)
     for name, dimension in space.items():
         if not isinstance(dimension, Dimension):
             values[name] = dimension
         elif _is_searched(dimension, values):
             values[name] = _suggest(trial, name, dimension)
-    return values
+    return TrialParams(**values)
 
 
 def _is_searched(dimension: Dimension | ParamValue, values: Mapping[str, ParamValue]) -> bool:
@@ -65,131 +66,110 @@ def _is_searched(dimension: Dimension | ParamValue, values: Mapping[str, ParamVa
     return isinstance(dimension, Dimension) and all(values[other] == wanted for other, wanted in dimension.when.items())
 
 
-def lies_in_space(params: TrialParams, space: Mapping[str, Dimension | ParamValue]) -> bool:
-    """Whether a study over this space can hold these parameters."""
+def _fits(value: Any, dimension: Dimension | ParamValue) -> bool:
+    if isinstance(dimension, Choice):
+        return value in dimension.choices
+    if isinstance(dimension, Dimension):
+        return bool(dimension.low <= value <= dimension.high)
+    return bool(value == dimension)
+
+
+def is_in_space(params: TrialParams, space: Space) -> bool:
+    """Whether a study over this space can hold these parameters. Parameters whose condition does not hold may have any value."""
     values = asdict(params)
-    for name, dimension in space.items():
-        if isinstance(dimension, Choice):
-            fits = values[name] in dimension.choices
-        elif isinstance(dimension, Dimension):
-            fits = dimension.low <= values[name] <= dimension.high
-        else:
-            fits = values[name] == dimension
-        if not fits and (not isinstance(dimension, Dimension) or _is_searched(dimension, values)):
-            return False
-    return True
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's file, without its lock and without a wait for the disk.
-
-    The lock (5.0) is a link beside the journal while it writes: a `kill -9` then leaves it, and links in a run's folder are refused, also
-    to a report that is made at that moment. Who searches holds the run's own. And the disk would be waited for some fifteen times a trial,
-    though a resume makes the journal anew from our events.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path = path
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with self._path.open("ab") as file:
-            file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
-
-
-def open_study(path: Path, name: str, direction: str) -> optuna.Study:
-    """Open or make the study in its journal.
-
-    Raises:
-        RunFolderError: if the journal holds a study of this name with the other direction.
-    """
-    storage = JournalStorage(_Journal(path))
-    study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    if study.direction.name.lower() != direction:
-        raise RunFolderError(f"{path}: expected study {name!r} to {direction} its score, found one to {study.direction.name.lower()}")
-    return study
-
-
-def describe_study(study: optuna.Study, objective: "Objective") -> None:
-    """Say in the study itself what its values are, for whoever opens it with optuna-dashboard."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([objective.metric])
-    study.set_user_attr(
-        "value", f"{objective.metric} of the weights that a trial would hand over; of a stopped trial its last, else its best"
+    return all(
+        _fits(values[name], dimension) or (isinstance(dimension, Dimension) and not _is_searched(dimension, values))
+        for name, dimension in space.items()
     )
-    study.set_user_attr("step", f"reports of a trial, {objective.reports_per_epoch} an epoch")
-    study.set_user_attr("trial", "number in trials.csv; val_accuracy is that of the trial's best epoch")
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """How a trial's metrics are told to Optuna."""
+    """The value that ASHA and Optuna compare, and in which steps."""
 
     metric: str
+    """`val_loss` or `val_accuracy`."""
     reports_per_epoch: int
     max_step: int
     """The step at which a trial is complete."""
 
+    @classmethod
+    def of(cls, settings: RunSettings) -> "Objective":
+        search = settings.search
+        return cls(search.metric, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
+
     @property
     def mode(self) -> str:
-        """Ray's word for the direction: `min` for a loss, `max` for an accuracy."""
+        """Ray's name of the direction: `min` for a loss, `max` for an accuracy."""
         return "min" if self.metric == "val_loss" else "max"
 
     @property
     def direction(self) -> str:
+        """Optuna's name of the direction."""
         return "minimize" if self.mode == "min" else "maximize"
 
     def step(self, metrics: EpochMetrics) -> int:
-        """Reports of the trial so far."""
+        """The number of reports that the trial has made so far."""
         return round(metrics.epoch * self.reports_per_epoch)
 
     def score(self, metrics: EpochMetrics) -> float:
-        """The value that ASHA, Optuna and the ranking compare, of the weights that would be handed over."""
+        """The value of the metric for the weights that the trial would deliver."""
         return metrics.scored_loss if self.metric == "val_loss" else metrics.scored_accuracy
 
     def outcome(self, steps: Mapping[int, float], *, failed: bool) -> tuple[TrialState, float | None]:
-        """State and value of a trial that ended with these scores: its best if it is complete, its last if it was stopped."""
+        """State and value of a trial that ended with these scores by step: its best score if it is complete, its last if it was stopped.
+
+        TPE ranks PRUNED trials by the step that they reached. Ray's OptunaSearch (2.60) makes them COMPLETE with their last score, so that
+        trials of one epoch and of nine count as equals.
+        """
         if failed or not steps:
             return TrialState.FAIL, None
         if max(steps) < self.max_step:
             return TrialState.PRUNED, steps[max(steps)]
         return TrialState.COMPLETE, min(steps.values()) if self.mode == "min" else max(steps.values())
 
-    def attributes(self, trial: int, seed: int, origin: TrialOrigin) -> dict[str, Any]:
-        return {"trial": trial, "seed": seed, "origin": str(origin)}
 
-    def totals(self, epochs: Iterable[EpochMetrics]) -> dict[str, Any]:
-        """What optuna-dashboard can draw beside the score: images trained, seconds spent, epochs, the best epoch's accuracy."""
-        epochs = tuple(epochs)
-        totals = {"images": sum(metrics.images for metrics in epochs), "seconds": round(sum(metrics.seconds for metrics in epochs), 3)}
-        if epochs:
-            totals |= {"epochs": epochs[-1].epoch, "val_accuracy": max(metrics.scored_accuracy for metrics in epochs)}
-        return totals
+def attributes(trial: int, seed: int, origin: TrialOrigin) -> dict[str, Any]:
+    """What identifies a trial in the study."""
+    return {"trial": trial, "seed": seed, "origin": str(origin)}
 
 
-def add_finished(
-    study: optuna.Study, record: TrialRecord, space: Mapping[str, Dimension | ParamValue], objective: Objective, run: str | None = None
-) -> None:
-    """Put a trial that ended in an earlier process, or in another run, into the study, as it was told then.
+def totals(epochs: Iterable[EpochMetrics]) -> dict[str, Any]:
+    """What optuna-dashboard can draw beside the score: training images, seconds, epochs, and the accuracy of the best epoch."""
+    epochs = tuple(epochs)
+    values: dict[str, Any] = {
+        "images": sum(metrics.images for metrics in epochs),
+        "seconds": round(sum(metrics.seconds for metrics in epochs), 3),
+    }
+    if epochs:
+        values |= {"epochs": epochs[-1].epoch, "val_accuracy": max(metrics.scored_accuracy for metrics in epochs)}
+    return values
 
-    A trial of another run, named by `run`, may have gone on for longer than this one's do: its curve is cut, which StepLR does not notice.
+
+def finished_trial(record: TrialRecord, space: Space, objective: Objective, run: str = "") -> FrozenTrial | None:
+    """A trial that has ended as Optuna keeps it; None if the space does not hold its parameters.
+
+    Args:
+        record: the trial.
+        space: the search space of the study.
+        objective: what the study compares.
+        run: the name of the other run that the trial is from. Its trials may be longer than this run's; their curves are cut, which changes
+            nothing before the cut, because StepLR does not depend on the length of the training.
     """
-    if not lies_in_space(record.params, space):
-        return
-    searched = {name: dimension for name, dimension in space.items() if _is_searched(dimension, asdict(record.params))}
+    if not is_in_space(record.params, space):
+        return None
+    values = asdict(record.params)
+    searched = {
+        name: dimension for name, dimension in space.items() if isinstance(dimension, Dimension) and _is_searched(dimension, values)
+    }
     epochs = [metrics for metrics in record.epochs if objective.step(metrics) <= objective.max_step]
     steps = {objective.step(metrics): objective.score(metrics) for metrics in epochs}
     state, value = objective.outcome(steps, failed=record.status is TrialStatus.FAILED)
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=state,
-            value=value,
-            params={name: getattr(record.params, name) for name in searched},
-            distributions={name: to_distribution(dimension) for name, dimension in searched.items()},
-            intermediate_values=steps,
-            user_attrs=objective.attributes(record.trial, record.seed, record.origin)
-            | objective.totals(epochs)
-            | ({"run": run} if run else {}),
-        )
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params={name: values[name] for name in searched},
+        distributions={name: to_distribution(dimension) for name, dimension in searched.items()},
+        intermediate_values=steps,
+        user_attrs=attributes(record.trial, record.seed, record.origin) | totals(epochs) | ({"run": run} if run else {}),
     )

@@ -1,4 +1,4 @@
-"""What Tune runs for each trial, and what it is given. Importing it costs no torch: only workers need that."""
+"""What Tune runs for each trial, and what it is given. Importing this does not import torch, which only workers need."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,17 +6,22 @@ from typing import Any
 
 import pyarrow as pa
 from ray import tune
-from ray.tune.trainable import wrap_function
 
 from digit_search.cluster.storage_probe import UNREACHED, problem_here
 from digit_search.data.split import RowSplit
 from digit_search.errors import StorageError
+from digit_search.private_api import worker_class
 from digit_search.search.study import Objective
+
+FAILED = "failed"
+"""Key in a trial's report: the trial failed; the value is the error in one line."""
+UNSAVED = "unsaved"
+"""Key in a trial's report: the disk did not take its checkpoint; the value is the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialSetup:
-    """All that every trial of a search shares, beside the digits; small, and sent to each worker."""
+    """Everything that all trials of a search share, apart from the digits. It is small, and sent to each worker."""
 
     split: RowSplit
     trials_location: str
@@ -29,18 +34,18 @@ class TrialSetup:
     num_threads: int
     objective: Objective
     uses_mps: bool = False
-    reach_token: str = ""
-    """On a cluster, what the nodes that keep checkpoints find in `trials_location` (`StorageProbe.token`)."""
+    probe_token: str = ""
+    """On a joined cluster: what a node must find in `trials_location` (`StorageProbe.token`)."""
 
 
 def train_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> None:
-    """Run one trial in a worker, where torch is imported once for all trials that it gets.
+    """Run one trial in a worker. The worker imports torch once for all of its trials.
 
     Raises:
-        StorageError: if this node cannot keep its checkpoints, so that Tune begins it again elsewhere.
+        StorageError: if this node cannot keep the trial's checkpoints, so that Tune starts it again elsewhere.
     """
-    if setup.reach_token:
-        node, problem = problem_here(setup.trials_location, setup.reach_token)
+    if setup.probe_token:
+        node, problem = problem_here(setup.trials_location, setup.probe_token)
         if problem:
             tune.report({UNREACHED: problem, "node_id": node})
             raise StorageError(problem)
@@ -50,15 +55,16 @@ def train_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> N
 
 
 def make_worker_class(train: Callable[[dict[str, Any]], None], run: str, resources: Mapping[str, float]) -> type[tune.Trainable]:
-    """The class of the actors that run trials, with names that tell them on Ray's dashboard: Tune would call each of them ImplicitFunc.
+    """The class of the actors that run trials. It names them on Ray's dashboard, where Tune would call each of them ImplicitFunc.
 
-    An actor is named once, when it is made, and then serves many trials; the trial that it began with tells the workers apart.
+    An actor is named once, when it is made, and then runs many trials. The trial that it began with tells the workers apart.
     """
+    base: Any = worker_class(tune.with_resources(train, dict(resources)))
 
-    class TrialWorker(wrap_function(tune.with_resources(train, dict(resources)))):
+    class TrialWorker(base):
         def __repr__(self) -> str:
             return f"{run} worker (first {self.trial_name})"
 
-    # Ray would show where the class was made as well.
+    # Otherwise Ray would also show the function that made the class.
     TrialWorker.__qualname__ = "TrialWorker"
     return TrialWorker

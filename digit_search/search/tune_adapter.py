@@ -1,46 +1,46 @@
-"""A search from its settings to its records: the only place where Tune is started."""
+"""Ray Tune runs the search; this is where its hooks become events of the run, and the run's decisions become Tune's.
 
-import logging
+`SearchDriver` is everything that happens between Tune and the run. The small classes below it are what Tune's interfaces ask for; they hold
+no state. Whatever goes wrong inside a hook ends the search as `EndSearch`, with the error itself as the reason.
+"""
+
+import functools
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import pyarrow as pa
+import ray
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
+from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 from ray.tune.experiment import Trial
-from ray.tune.search import ConcurrencyLimiter
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from digit_search.cluster.capacity import CapacityCallback
+from digit_search.cluster.capacity import Capacity
 from digit_search.cluster.placement import WorkerPlan
-from digit_search.cluster.storage_probe import AvoidNodes, StorageProbe
-from digit_search.cluster.watchdog import EndSearch, Watch, own_ray_processes
-from digit_search.config.settings import RunSettings, parse_duration
-from digit_search.data.split import RowSplit
-from digit_search.errors import SearchError
-from digit_search.monitor.monitor import LiveSearch, show_live
-from digit_search.monitor.tensorboard import tensorboard_logger
-from digit_search.records import RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
-from digit_search.run.events import EventLog
-from digit_search.run.layout import RunFolder, trial_name
-from digit_search.run.state import RunState, load_state
-from digit_search.search.failures import RAY_FAILURES, reason_of
-from digit_search.search.recorder import EndOfTrial, Recorder
-from digit_search.search.resume import end_decided_trials, rebuild_study, search_plan
-from digit_search.search.scheduler import make_scheduler
-from digit_search.search.searcher import OptunaSearcher
-from digit_search.search.study import Objective
-from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
+from digit_search.cluster.storage_probe import UNREACHED, AvoidNodes
+from digit_search.cluster.watchdog import Watchdog
+from digit_search.errors import RayLostError, StorageError
+from digit_search.private_api import worker_of
+from digit_search.records import EpochMetrics, TrialStatus
+from digit_search.run.active_run import ActiveRun
+from digit_search.run.events import EpochReported, TrialEnded, TrialStarted
+from digit_search.run.layout import trial_name
+from digit_search.search.scheduler import Asha
+from digit_search.search.study import Objective, trial_seed
+from digit_search.search.suggest import SearchPlan, Suggester
+from digit_search.search.time_budget import TimeBudget
+from digit_search.search.trainable import FAILED, UNSAVED
 
 TUNE_ENVIRONMENT = {
-    # The new output prints tables whatever the verbosity; the old one is silent at verbosity 0.
+    # The new output prints tables whatever the verbosity is; the old one is silent at verbosity 0.
     "RAY_AIR_NEW_OUTPUT": "0",
     # Our signal handlers decide what Ctrl-C means.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # CSV and JSON loggers would write what our own records hold already; TensorBoard's is asked for by name.
+    # Tune's CSV, JSON and TensorBoard loggers would repeat what our own observers write.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Our limit alone decides how many trials may wait for a place: they are what an autoscaler starts nodes for.
+    # Only our limit decides how many trials may wait: those that wait are what an autoscaler starts nodes for.
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",
     # A trial that failed before its first epoch has no score to report.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -48,219 +48,338 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "60",
 }
 
-logger = logging.getLogger(__name__)
+
+class EndSearch(BaseException):
+    """Ends the search from inside one of Tune's hooks, because of `reason`.
+
+    It is not an Exception, because Tune (2.60) catches those: it stops its workers in order first, which takes 5 s, and where Ray is dead
+    it ends this process.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class SearchControl:
-    """How the search hears that it must end."""
+class NodeLabels:
+    """Names of Ray's nodes that are the same from run to run: the host, with a number from the second node on the same host."""
 
-    is_interrupted: Callable[[], bool]
-    deadline: float
-    """time.monotonic() at which the time budget is spent."""
-    tell: Callable[[str], None] = logger.warning
-    """Hears what the user must know while the search goes on."""
+    def __init__(self, hosts: Callable[[], Mapping[str, str]] | None = None) -> None:
+        """`hosts` gives host names by node id; by default those of the Ray that is running."""
+        self._hosts = hosts or _hosts_of_ray
+        self._labels: dict[str, str] = {}
 
-    def is_over(self) -> bool:
-        """Whether the time budget is spent."""
-        return time.monotonic() >= self.deadline
-
-
-def deadline_of(settings: RunSettings, started_at: float) -> float:
-    """The moment, on the clock of `started_at`, when the time budget ends."""
-    return started_at + parse_duration(settings.search.time_budget)
+    def label(self, node_id: str) -> str:
+        """The node's name. The first node seen on a host has the host's name."""
+        if node_id not in self._labels:
+            host = self._hosts().get(node_id, "unknown")
+            taken = sum(1 for label in self._labels.values() if label.partition("#")[0] == host)
+            self._labels[node_id] = host if taken == 0 else f"{host}#{taken + 1}"
+        return self._labels[node_id]
 
 
-def trial_setup(
-    settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan, reach: StorageProbe | None = None
-) -> TrialSetup:
-    """What every trial shares."""
-    return TrialSetup(
-        split=split,
-        trials_location=folder.trials_location,
-        max_epochs=settings.search.asha.max_epochs,
-        reports_per_epoch=settings.search.reports_per_epoch,
-        ema_half_life_epochs=settings.training.ema_half_life_epochs,
-        precision=settings.training.precision,
-        compile=settings.training.compile,
-        num_threads=plan.cpus_per_trial,
-        objective=objective_of(settings),
-        uses_mps=plan.uses_mps,
-        reach_token=reach.token if reach else "",
-    )
+def _hosts_of_ray() -> Mapping[str, str]:
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes()}
 
 
-def run_search(
-    settings: RunSettings,
-    folder: RunFolder,
-    table: pa.Table,
-    split: RowSplit,
-    plan: WorkerPlan,
-    control: SearchControl,
-    on_end: Callable[[int], None],
-    reach: StorageProbe | None = None,
-) -> Sequence[TrialRecord]:
-    """Run the trials that the folder's events do not hold yet, on the Ray that is up; return the records of all.
+class SearchDriver:
+    """Suggests trials, records what they report, and decides when they end."""
 
-    `on_end` hears of the number of each trial that ended; `reach` knows the nodes of a cluster that was joined.
+    def __init__(
+        self,
+        run: ActiveRun,
+        suggester: Suggester,
+        plan: SearchPlan,
+        objective: Objective,
+        budget: TimeBudget,
+        *,
+        asha: Asha | None,
+        watchdog: Watchdog,
+        capacity: Capacity | None = None,
+        nodes: NodeLabels | None = None,
+    ) -> None:
+        """Take what the search is made of.
 
-    Raises:
-        SearchError: if every trial failed, with the reasons.
-        RayLostError: if Ray died or gave up.
-        StorageError: if the disk does not take what the search writes.
-        KeyboardInterrupt: if the user ended it; in all these cases what was recorded is in the folder.
+        Args:
+            run: where everything is recorded.
+            suggester: gives the parameters of a trial.
+            plan: the trials that are still to run.
+            objective: what is compared.
+            budget: when the search must end.
+            asha: stops trials at rungs; None where early stopping is off.
+            watchdog: looks after workers and Ray.
+            capacity: how many trials a joined cluster can run; None for a Ray of our own.
+            nodes: names the nodes.
+        """
+        self._run = run
+        self._suggester = suggester
+        self._plan = plan
+        self._left = list(plan.numbers)
+        self._objective = objective
+        self._budget = budget
+        self._asha = asha
+        self._watchdog = watchdog
+        self._capacity = capacity
+        self._nodes = nodes or NodeLabels()
+        self._live: dict[int, Trial] = {}
+        """Tune's trials that have not ended, so that a step costs the same however many trials there were."""
+        self._errors: dict[int, str] = {}
+        """What a trial reported as the reason of its failure."""
+        self._stopped: set[int] = set()
+        self._num_deaths: dict[int, int] = {}
+        self._recovered_in: dict[int, int] = {}
+        """By trial: the step of Tune in which it was last started again."""
+        self._sent_back: set[int] = set()
+
+    def next_trial(self) -> dict[str, Any] | None:
+        """The configuration of the next trial: its parameters, `trial` and `seed`. None if there is none."""
+        if not self._left or self._budget.is_spent():
+            return None
+        number = self._left.pop(0)
+        suggested = self._suggester.suggest(number)
+        seed = trial_seed(self._plan.seed, number)
+        self._run.record(TrialStarted(trial=number, params=suggested.params, seed=seed, origin=suggested.origin))
+        return {"trial": number, "seed": seed, **asdict(suggested.params)}
+
+    def added(self, trial: Trial) -> None:
+        """Tune knows a new trial."""
+        self._live[_number(trial)] = trial
+
+    def reported(self, trial: Trial, result: Mapping[str, Any]) -> bool:
+        """Record what a worker reports; return whether the trial continues.
+
+        Raises:
+            StorageError: if the worker cannot save its checkpoints.
+        """
+        number = _number(trial)
+        self._watchdog.saw_report(number)
+        if UNREACHED in result:
+            self._send_back(trial, result["node_id"], result[UNREACHED])
+            return True
+        if UNSAVED in result:
+            raise StorageError(result[UNSAVED])
+        if FAILED in result:
+            self._errors[number] = result[FAILED]
+            return False
+        metrics: EpochMetrics = result["metrics"]
+        step = self._objective.step(metrics)
+        last = self._run.state.last_report(number)
+        # A worker that takes over a trial repeats the last report of the worker before.
+        if last is None or metrics.epoch > last.epoch:
+            decision = self._asha.decide(number, step, self._objective.score(metrics)) if self._asha else None
+            if decision and not decision.passed:
+                self._stopped.add(number)
+            node = self._nodes.label(result["node_id"])
+            self._run.record(EpochReported(trial=number, metrics=metrics, device=result["device"], node=node, rung=decision))
+        return number not in self._stopped and step < self._objective.max_step and not self._budget.is_spent()
+
+    def _send_back(self, trial: Trial, node: str, problem: str) -> None:
+        """Let a trial whose node cannot keep checkpoints start again on another one. This is not one of its failures."""
+        assert self._capacity is not None  # Only workers of a joined cluster look for the run's folder.
+        self._capacity.probe.reported_bad(node, problem)
+        # Its worker raises next, and Tune (2.60) counts that before it asks whether the trial may start again.
+        trial.max_failures += 1
+        self._sent_back.add(_number(trial))
+
+    def completed(self, trial: Trial) -> None:
+        """A trial's worker is done with it."""
+        number = _number(trial)
+        last = self._run.state.last_report(number)
+        if number in self._errors:
+            status = TrialStatus.FAILED
+        elif last and self._objective.step(last) >= self._objective.max_step:
+            status = TrialStatus.COMPLETED
+        elif number in self._stopped:
+            status = TrialStatus.STOPPED
+        else:
+            status = TrialStatus.INTERRUPTED
+        self._end(number, status, self._errors.get(number, ""))
+
+    def recovered(self, trial: Trial, iteration: int) -> None:
+        """A trial's worker died, and Tune starts the trial again."""
+        number = _number(trial)
+        self._recovered_in[number] = iteration
+        if number in self._sent_back:
+            self._sent_back.remove(number)
+        else:
+            self._num_deaths[number] = self._num_deaths.get(number, 0) + 1
+
+    def died(self, trial: Trial, iteration: int) -> None:
+        """A trial's worker died once too often.
+
+        Raises:
+            RayLostError: if Tune counted one death twice.
+        """
+        number = _number(trial)
+        if self._recovered_in.get(number) == iteration:
+            # Tune (2.60) takes the death of a worker that was just given its next trial for two. It starts the trial again, then fails it,
+            # and its books are wrong from then on.
+            raise RayLostError("a worker died between two trials")
+        self._end(number, TrialStatus.FAILED, self._how_it_died(number))
+
+    def _how_it_died(self, number: int) -> str:
+        hung = self._watchdog.num_hung(number)
+        died = self._num_deaths.get(number, 0) + 1 - hung
+        ways = [f"died {_times(died)}"] if died else []
+        ways += [f"sent no report for search.trial_timeout and was ended {_times(hung)}"] if hung else []
+        return f"its worker {' and '.join(ways)}; see tune/{trial_name(number)}/error.txt"
+
+    def _end(self, number: int, status: TrialStatus, error: str) -> None:
+        self._live.pop(number, None)
+        self._run.record(TrialEnded(trial=number, status=status, error=error))
+        self._suggester.learn(self._run.state.trial(number))
+
+    def limit(self) -> int | None:
+        """How many trials may run at a time from now on; None for no change."""
+        return self._capacity.limit() if self._capacity else None
+
+    def step_done(self) -> None:
+        """Tune has made a step: nothing is half-written now.
+
+        Raises:
+            RayLostError: if one of Ray's processes died.
+            KeyboardInterrupt: if the user wants the search to end.
+        """
+        self._run.step({number for number, trial in self._live.items() if trial.status == Trial.RUNNING})
+        self._watchdog.look(lambda: {number: worker_of(trial) for number, trial in self._live.items()})
+        self._run.interrupts.check()
+
+
+def _number(trial: Trial) -> int:
+    number: int = trial.config["trial"]
+    return number
+
+
+def _times(number: int) -> str:
+    return f"{number} time{'s' if number != 1 else ''}"
+
+
+Self = TypeVar("Self")
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+
+def _hook(method: Callable[Concatenate[Self, Given], Answer]) -> Callable[Concatenate[Self, Given], Answer]:
+    """Let an error inside one of Tune's hooks end the search with that error as the reason."""
+
+    @functools.wraps(method)
+    def guarded(self: Self, *given: Given.args, **named: Given.kwargs) -> Answer:
+        try:
+            return method(self, *given, **named)
+        except Exception as error:
+            raise EndSearch(error) from error
+
+    return guarded
+
+
+class _Stateless:
+    """Tune (2.60) pickles its parts into the run's folder. Nothing of ours is read back from there, so nothing is written."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _DrivenSearcher(_Stateless, Searcher):
+    def __init__(self, driver: SearchDriver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    @_hook
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        return self._driver.next_trial() or Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+
+class _DrivenScheduler(_Stateless, FIFOScheduler):
+    def __init__(self, driver: SearchDriver, placement: PlacementGroupFactory | None) -> None:
+        super().__init__()
+        self._driver = driver
+        self._placement = placement
+
+    @_hook
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, trial)
+        self._driver.added(trial)
+        if self._placement is not None:
+            # What Tune (2.60) gives a trial is a copy of the trainable's resources, which would not notice bad nodes.
+            trial.update_resources(self._placement)
+
+    @_hook
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        continues = self._driver.reported(trial, result)
+        return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP
+
+
+class _Hooks(_Stateless, Callback):
+    def __init__(self, driver: SearchDriver, limiter: ConcurrencyLimiter) -> None:
+        self._driver = driver
+        self._limiter = limiter
+
+    @_hook
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if (limit := self._driver.limit()) is not None:
+            self._limiter.set_max_concurrency(limit)
+
+    @_hook
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._driver.step_done()
+
+    @_hook
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._driver.completed(trial)
+
+    @_hook
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._driver.recovered(trial, iteration)
+
+    @_hook
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._driver.died(trial, iteration)
+
+
+def make_tuner(run: ActiveRun, driver: SearchDriver, trainable: Any, plan: WorkerPlan, bad_nodes: Mapping[str, str] | None) -> tune.Tuner:
+    """Tune, ready to run the driver's trials.
+
+    Args:
+        run: whose folder and settings are used.
+        driver: decides everything.
+        trainable: what a worker runs.
+        plan: what a trial is given, and how many run at a time.
+        bad_nodes: the nodes of a joined cluster to avoid, which may grow; None for a Ray of our own.
     """
     os.environ.update(TUNE_ENVIRONMENT)
-    try:
-        _search_once(settings, folder, table, split, plan, control, on_end, reach)
-    except EndSearch as end:
-        raise end.reason from None
-    except (OSError, *RAY_FAILURES) as error:
-        logger.exception("the search ended")
-        raise reason_of(error, folder) from error
-    records = load_state(folder.events).trials
-    _check_some_succeeded(records)
-    return records
-
-
-def _search_once(
-    settings: RunSettings,
-    folder: RunFolder,
-    table: pa.Table,
-    split: RowSplit,
-    plan: WorkerPlan,
-    control: SearchControl,
-    on_end: Callable[[int], None],
-    reach: StorageProbe | None,
-) -> None:
-    """Give Tune what is left to try, and our records the last word when it ends, however it does."""
-    events = EventLog(folder.events)
-    earlier = end_decided_trials(settings, load_state(folder.events), events)
-    searching = search_plan(settings, earlier.trials, len(earlier.warm))
-    if not searching.numbers:
-        return
-    objective = objective_of(settings)
-    live = show_live(settings, folder.name, earlier.trials, plan.workers, control.deadline, len(split.validation))
-
-    def suggested(trial: int, params: TrialParams, seed: int, origin: TrialOrigin) -> None:
-        events.trial_started(trial, params, seed, origin, at=time.time())
-        live.suggested(trial, params)
-
-    searcher = OptunaSearcher(
-        rebuild_study(folder, objective, searching, earlier),
-        searching,
-        objective,
-        on_suggest=suggested,
-        is_over=control.is_over,
-    )
-    recording = _Recording(folder, events, live, control, on_end, reach)
-    try:
-        trainable = tune.with_parameters(train_trial, table=table, setup=trial_setup(settings, folder, split, plan, reach))
-        _make_tuner(settings, trainable, plan, searcher, earlier, recording).fit()
-    finally:
-        live.close()
-        searcher.close()
-        _end_running_trials(folder, events)
-
-
-def objective_of(settings: RunSettings) -> Objective:
-    """How this run's metrics are told to Optuna."""
-    search = settings.search
-    return Objective(search.metric, search.reports_per_epoch, search.asha.max_epochs * search.reports_per_epoch)
-
-
-@dataclass(frozen=True, slots=True)
-class _Recording:
-    """Where a search's reports go, and how it is ended."""
-
-    folder: RunFolder
-    events: EventLog
-    live: LiveSearch
-    control: SearchControl
-    on_end: Callable[[int], None]
-    reach: StorageProbe | None
-    """Of a cluster that was joined."""
-
-
-def _make_tuner(
-    settings: RunSettings,
-    trainable: Callable[[dict], None],
-    plan: WorkerPlan,
-    searcher: OptunaSearcher,
-    earlier: RunState,
-    recording: _Recording,
-) -> tune.Tuner:
-    search, objective = settings.search, objective_of(settings)
-    decisions: dict[int, RungDecision] = {}
-    watch = Watch(parse_duration(search.trial_timeout), own_ray_processes())
-    recorder = Recorder(
-        recording.events,
-        recording.live,
-        max_epochs=search.asha.max_epochs,
-        known_epochs={record.trial: record.epochs[-1].epoch for record in earlier.trials if record.epochs},
-        decisions=decisions,
-        is_over=recording.control.is_over,
-        is_interrupted=recording.control.is_interrupted,
-        on_end=recording.on_end,
-        num_hung=watch.num_hung,
-    )
-    resources = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
-    place = AvoidNodes(resources, recording.reach.bad) if recording.reach else None
-    scheduler = make_scheduler(
-        search.asha,
-        metric=objective.metric,
-        mode=objective.mode,
-        reports_per_epoch=search.reports_per_epoch,
-        decisions=decisions,
-        earlier=earlier.rungs,
-        # Every result is compared with the notebook's configuration, so that one shows what it can do.
-        never_stopped={0} if search.baseline else (),
-        place=place,
-    )
-    limiter = ConcurrencyLimiter(searcher, plan.workers)
-    callbacks: list[Callback] = [recorder, watch, tensorboard_logger()]
-    if recording.reach:
-        callbacks.append(CapacityCallback(limiter, plan, most=most_wanted(settings), reach=recording.reach, tell=recording.control.tell))
+    resources = {"CPU": float(plan.cpus_per_trial), "GPU": plan.gpus_per_trial}
+    placement = AvoidNodes(resources, bad_nodes) if bad_nodes is not None else None
+    limiter = ConcurrencyLimiter(_DrivenSearcher(driver), plan.workers)
+    search = run.settings.search
     return tune.Tuner(
-        make_worker_class(trainable, recording.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}),
+        trainable,
         tune_config=TuneConfig(
             search_alg=limiter,
-            scheduler=scheduler,
+            scheduler=_DrivenScheduler(driver, placement),
             num_samples=search.samples,
             # A new process would import torch again for every trial, four seconds each.
             reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=_name_trial,
+            trial_dirname_creator=_name_trial,
         ),
         run_config=RunConfig(
-            name=recording.folder.tune.name,
-            storage_path=str(recording.folder.path.resolve()),
-            stop=EndOfTrial(recording.control.is_over),
-            callbacks=callbacks,
+            name=run.folder.tune.name,
+            storage_path=str(run.folder.path.resolve()),
+            callbacks=[_Hooks(driver, limiter)],
             failure_config=FailureConfig(max_failures=search.max_failures),
             verbose=0,
         ),
     )
 
 
-def most_wanted(settings: RunSettings) -> int:
-    """How many trials at a time a search can use, wherever it runs."""
-    workers, samples = settings.resources.workers, settings.search.samples
-    return samples if workers == "auto" else min(workers, samples)
-
-
-def _trial_name(trial: Trial) -> str:
-    return trial_name(trial.config["trial"])
-
-
-def _end_running_trials(folder: RunFolder, events: EventLog) -> None:
-    """Whatever still counts as running when the search is over was interrupted."""
-    for record in load_state(folder.events).trials:
-        if record.status is TrialStatus.RUNNING:
-            events.trial_ended(record.trial, TrialStatus.INTERRUPTED, at=time.time())
-
-
-def _check_some_succeeded(records: Sequence[TrialRecord]) -> None:
-    if records and all(record.status is TrialStatus.FAILED for record in records):
-        reasons = "\n  ".join(dict.fromkeys(record.error for record in records))
-        raise SearchError(f"all {len(records)} trials failed:\n  {reasons}")
+def _name_trial(trial: Trial) -> str:
+    return trial_name(_number(trial))

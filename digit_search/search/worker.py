@@ -4,7 +4,6 @@ import contextlib
 import gc
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +15,8 @@ from digit_search.errors import StorageError, TrialError
 from digit_search.records import PARAM_NAMES, EpochMetrics, TrialParams
 from digit_search.run.checkpoints import trial_checkpoints
 from digit_search.search.scheduler import STEP
-from digit_search.search.searcher import FAILED, UNSAVED
 from digit_search.search.study import Objective
-from digit_search.search.trainable import TrialSetup
+from digit_search.search.trainable import FAILED, UNSAVED, TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
 from digit_search.training.cpu.malloc import release_freed_memory
 from digit_search.training.device import DevicePlan, choose_device_type, describe_device, is_out_of_gpu_memory, plan_device, visible_gpus
@@ -120,7 +118,7 @@ class _Reporter:
             {
                 STEP: objective.step(metrics),
                 objective.metric: objective.score(metrics),
-                "metrics": asdict(metrics),
+                "metrics": metrics,
                 "device": self.device,
                 "node_id": self._node_id,
             }

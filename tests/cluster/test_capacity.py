@@ -1,23 +1,21 @@
-"""How many trials at a time a cluster has room for, as its nodes and its other searches come and go; no cluster."""
+"""How many trials at a time a cluster can run, as its nodes and its other searches come and go; no cluster."""
 
 from types import SimpleNamespace
 
 import pytest
 from ray.tune import PlacementGroupFactory
-from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from digit_search.cluster import storage_probe as reach_module
-from digit_search.cluster.capacity import LOOK_EVERY_SECONDS, PATIENCE_SECONDS, CapacityCallback, ClusterSnapshot, fair_shares
+from digit_search.cluster import storage_probe
+from digit_search.cluster.capacity import LOOK_EVERY_SECONDS, PATIENCE_SECONDS, Capacity, ClusterSnapshot, fair_shares
 from digit_search.cluster.placement import WorkerPlan
 from digit_search.cluster.storage_probe import AvoidNodes, StorageProbe
-from digit_search.cluster.watchdog import EndSearch
-from digit_search.errors import StorageError
+from digit_search.errors import RayLostError, StorageError
 from digit_search.search import trainable
 from digit_search.search.trainable import TrialSetup, train_trial
 
 
 @pytest.mark.parametrize(
-    ("room", "wants", "shares"),
+    ("capacity", "wants", "shares"),
     [
         (8, [20], [8]),
         (8, [20, 20], [4, 4]),
@@ -29,32 +27,28 @@ from digit_search.search.trainable import TrialSetup, train_trial
         (64, [3, 4], [3, 4]),
     ],
 )
-def test_room_is_dealt_out_in_turn_to_those_that_want_more(room, wants, shares):
-    assert fair_shares(room, wants) == shares
+def test_capacity_is_dealt_out_in_turn_to_those_that_want_more(capacity, wants, shares):
+    assert fair_shares(capacity, wants) == shares
 
 
 class Watched:
-    """A room whose cluster and clock are ours."""
+    """A capacity whose cluster and clock the test sets."""
 
     def __init__(self, most=20, plan=WorkerPlan(1, 1, 0.0)) -> None:  # noqa: B008
-        self.told: list[str] = []
+        self.said: list[str] = []
         self.clock = 0.0
         self.cluster = ClusterSnapshot({}, False, [20], 0)
-        self.reach = SimpleNamespace(good=set(), look=lambda nodes: None)
-        self.limiter = ConcurrencyLimiter(Searcher("score", "max"), 1)
-        self.room = CapacityCallback(
-            self.limiter, plan, most=most, reach=self.reach, tell=self.told.append, look=lambda: self.cluster, now=lambda: self.clock
-        )
+        self.probe = SimpleNamespace(good=set(), look=lambda nodes: None)
+        self.capacity = Capacity(plan, most=most, probe=self.probe, say=self.said.append, look=lambda: self.cluster, now=lambda: self.clock)
 
     def limit(
         self, *nodes: dict[str, float], may_grow: bool = False, wants: tuple[int, ...] = (20,), own: int = 0, after: float = 0.0
-    ) -> int:
+    ) -> int | None:
         """The limit where there are these nodes."""
         self.clock += after + LOOK_EVERY_SECONDS
         self.cluster = ClusterSnapshot({f"node{number}": node for number, node in enumerate(nodes)}, may_grow, wants, own)
-        self.reach.good |= self.cluster.nodes.keys()
-        self.room.on_step_begin(0, [])
-        return self.limiter.max_concurrent
+        self.probe.good |= self.cluster.nodes.keys()
+        return self.capacity.limit()
 
 
 def test_a_node_that_joins_is_used_and_one_that_is_lost_is_not_waited_for():
@@ -62,7 +56,14 @@ def test_a_node_that_joins_is_used_and_one_that_is_lost_is_not_waited_for():
     assert watched.limit({"CPU": 2}) == 2
     assert watched.limit({"CPU": 2}, {"CPU": 4}) == 6
     assert watched.limit({"CPU": 2}) == 2
-    assert watched.told == ["the cluster has 2 nodes: 6 trials at a time", "the cluster has 1 node: 2 trials at a time"]
+    assert watched.said == ["the cluster has 2 nodes: 6 trials at a time", "the cluster has 1 node: 2 trials at a time"]
+
+
+def test_the_cluster_is_looked_at_every_two_seconds():
+    watched = Watched()
+    assert watched.limit({"CPU": 2}) == 2
+    watched.clock += LOOK_EVERY_SECONDS - 0.1
+    assert watched.capacity.limit() is None
 
 
 def test_never_more_trials_than_asked_for():
@@ -73,7 +74,7 @@ def test_another_search_gets_its_share_and_what_it_does_not_want_is_ours():
     watched = Watched()
     assert watched.limit({"CPU": 8}) == 8
     assert watched.limit({"CPU": 8}, wants=(20, 20)) == 4
-    assert watched.told[-1] == "the cluster has 1 node, 2 searches share them: 4 trials at a time"
+    assert watched.said[-1] == "the cluster has 1 node, shared by 2 searches: 4 trials at a time"
     assert watched.limit({"CPU": 8}, wants=(20, 2)) == 6
     assert watched.limit({"CPU": 8}) == 8
 
@@ -83,11 +84,10 @@ def test_a_node_that_cannot_keep_checkpoints_is_not_counted():
     watched.limit({"CPU": 2})
     watched.clock += LOOK_EVERY_SECONDS
     watched.cluster = ClusterSnapshot({"node0": {"CPU": 2}, "far": {"CPU": 8}}, False, [20], 0)
-    watched.room.on_step_begin(0, [])
-    assert watched.limiter.max_concurrent == 2
+    assert watched.capacity.limit() == 2
 
 
-def test_a_cluster_that_grows_is_asked_for_as_much_again_from_nothing_on():
+def test_a_cluster_that_grows_is_asked_for_as_many_again_from_nothing_on():
     watched = Watched(plan=WorkerPlan(1, 1, 1.0))
     assert watched.limit({"CPU": 2}, may_grow=True) == 1
     assert watched.limit({"CPU": 2}, {"CPU": 8, "GPU": 4}, may_grow=True) == 8
@@ -97,14 +97,13 @@ def test_a_cluster_that_grows_is_asked_for_as_much_again_from_nothing_on():
 def test_a_node_that_never_comes_ends_the_search_with_the_reason():
     watched = Watched(plan=WorkerPlan(1, 1, 1.0))
     watched.limit({"CPU": 2}, may_grow=True)
-    with pytest.raises(EndSearch) as ended:
+    with pytest.raises(RayLostError, match="no node of the cluster has had room for a trial for 10 minutes"):
         watched.limit({"CPU": 2}, may_grow=True, after=PATIENCE_SECONDS + 1)
-    assert "no node of the cluster has had room for a trial for 10 minutes" in str(ended.value.reason)
 
 
-def test_a_trial_is_placed_beside_bad_nodes_and_its_place_stays_the_same_to_tune(monkeypatch):
+def test_a_trial_avoids_bad_nodes_and_its_placement_stays_the_same_to_tune(monkeypatch):
     asked = []
-    monkeypatch.setattr(reach_module, "placement_group", lambda *args, **options: asked.append(options["bundle_label_selector"]))
+    monkeypatch.setattr(storage_probe, "placement_group", lambda *args, **options: asked.append(options["bundle_label_selector"]))
     bad: dict[str, str] = {}
     place = AvoidNodes({"CPU": 1, "GPU": 0}, bad)
     place.to_placement_group()
@@ -115,66 +114,33 @@ def test_a_trial_is_placed_beside_bad_nodes_and_its_place_stays_the_same_to_tune
     assert hash(place) == hash(PlacementGroupFactory([{"CPU": 1, "GPU": 0}]))
 
 
-def tune_trial(name: str) -> SimpleNamespace:
-    return SimpleNamespace(trial_id=name, max_failures=2, run_metadata=SimpleNamespace(num_failures=1))
-
-
-def test_a_trial_on_a_node_that_has_not_answered_yet_goes_back_without_having_failed():
-    told = []
-    watched = Watched()
-    watched.reach = watched.room._reach = StorageProbe("/nfs/run/tune", told.append)
-    trial, result = tune_trial("a"), {"unreached": "Permission denied", "node_id": "new"}
-    watched.room.on_trial_result(0, [trial], trial, result)
-    assert watched.reach.bad == {"new": "Permission denied"}
-    # As Tune does when the worker raises then.
-    trial.run_metadata.num_failures += 1
-    assert trial.run_metadata.num_failures <= trial.max_failures
-    watched.room.on_trial_recover(0, [trial], trial)
-    assert (trial.run_metadata.num_failures, trial.max_failures) == (1, 2)
-    # What is known is told once, and a failure of its own counts again.
-    watched.room.on_trial_result(1, [trial], tune_trial("b"), result)
-    watched.room.on_trial_recover(1, [trial], trial)
-    assert (told, trial.run_metadata.num_failures) == (["node new is not used: /nfs/run/tune: Permission denied"], 1)
-
-
-def test_a_node_that_could_keep_checkpoints_before_is_not_to_blame():
-    watched = Watched()
-    watched.reach = watched.room._reach = StorageProbe("s3://bucket/run/tune")
-    watched.reach.good.add("node0")
-    trial = tune_trial("a")
-    with pytest.raises(EndSearch) as ended:
-        watched.room.on_trial_result(0, [trial], trial, {"unreached": "no network", "node_id": "node0"})
-    assert "s3://bucket/run/tune: no network" in str(ended.value.reason)
-    assert not watched.reach.bad
-
-
 def test_a_worker_trains_nothing_where_it_does_not_reach_the_results(tmp_path, monkeypatch):
     reported = []
     here = SimpleNamespace(get_node_id=lambda: "new")
-    monkeypatch.setattr(reach_module, "ray", SimpleNamespace(get_runtime_context=lambda: here))
+    monkeypatch.setattr(storage_probe, "ray", SimpleNamespace(get_runtime_context=lambda: here))
     monkeypatch.setattr(trainable, "tune", SimpleNamespace(report=reported.append))
-    setup = TrialSetup(None, str(tmp_path / "gone"), 2, 1, 0.25, "float32", False, 1, None, reach_token="0123456789")
+    setup = TrialSetup(None, str(tmp_path / "gone"), 2, 1, 0.25, "float32", False, 1, None, probe_token="0123456789")
     with pytest.raises(StorageError):
         train_trial({"trial": 0}, None, setup)
     assert reported == [{"unreached": "No such file or directory", "node_id": "new"}]
 
 
 def test_the_probe_says_what_a_node_lacks(tmp_path, monkeypatch):
-    reach = StorageProbe(str(tmp_path / "tune"))
-    reach.begin()
-    token = reach.token
-    assert reach_module.probe(str(tmp_path / "tune"), token, "node") == ""
-    assert "No such file" in reach_module.probe(str(tmp_path / "elsewhere"), token, "node")
-    assert "No such file" in reach_module.probe(str(tmp_path / "tune"), "another run's", "node")
-    monkeypatch.setattr(reach_module, "NEEDED", ("torch", "no_such_library"))
-    assert reach_module.probe(str(tmp_path / "tune"), token, "node").startswith("no_such_library not installed there")
-    reach.end()
+    probe = StorageProbe(str(tmp_path / "tune"))
+    probe.begin()
+    token = probe.token
+    assert storage_probe.probe(str(tmp_path / "tune"), token, "node") == ""
+    assert "No such file" in storage_probe.probe(str(tmp_path / "elsewhere"), token, "node")
+    assert "No such file" in storage_probe.probe(str(tmp_path / "tune"), "another run's", "node")
+    monkeypatch.setattr(storage_probe, "NEEDED", ("torch", "no_such_library"))
+    assert storage_probe.probe(str(tmp_path / "tune"), token, "node").startswith("no_such_library not installed there")
+    probe.end()
     assert list((tmp_path / "tune").iterdir()) == []
 
 
 def test_the_probe_of_a_store_says_what_keeps_a_node_from_it_and_leaves_nothing(store):
     place = store.uri("results/run/tune")
-    assert reach_module.probe(place, "0123456789", "node") == ""
+    assert storage_probe.probe(place, "0123456789", "node") == ""
     assert store.done[-2:] == ["put bucket/results/run/tune/.reach-01234567-node", "delete bucket/results/run/tune/.reach-01234567-node"]
     store.failures_left = 3
-    assert "cannot be written: AWS Error NETWORK_CONNECTION" in reach_module.probe(place, "0123456789", "node")
+    assert "cannot be written: AWS Error NETWORK_CONNECTION" in storage_probe.probe(place, "0123456789", "node")

@@ -14,9 +14,11 @@ from digit_search.errors import TrialError
 from digit_search.final_model.confirm import confirm_best, fresh_seed
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import write_report
-from digit_search.run.events import EventLog
+from digit_search.run.active_run import ActiveRun
+from digit_search.run.interrupts import Interrupts
 from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
+from tests.event_log import MadeUpLog
 
 SETTINGS = load_settings(
     None, ["retrain.confirm=2", "retrain.confirm_seeds=2", "retrain.max_epochs=1", "training.ema_half_life_epochs=0", "search.samples=3"]
@@ -29,7 +31,7 @@ def run(tmp_path, tiny_data):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     folder.config.write_text(to_toml(SETTINGS))
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     for trial, (lr, accuracy) in enumerate([(0.01, 0.5), (0.001, 0.6), (0.003, 0.7)]):
         log.trial_started(trial, TrialParams(lr=lr, batch_size=64), trial, TrialOrigin.SUGGESTED, at=1.0)
         log.epoch(trial, EpochMetrics(1, 1.0, 0.4, 1.1, accuracy, lr, 288, 2.0), "cpu", "host", at=2.0)
@@ -38,13 +40,15 @@ def run(tmp_path, tiny_data):
     return folder, digits, split_rows(label_view(digits.train), validation_fraction=0.1, seed=0)
 
 
-def confirm(run, told=None):
-    return confirm_best(SETTINGS, *run, ([] if told is None else told).append)
+def confirm(run, said=None):
+    folder, digits, split = run
+    active = ActiveRun(SETTINGS, folder, ([] if said is None else said).append, Interrupts())
+    return confirm_best(active, digits, split)
 
 
 def test_the_best_mean_of_fresh_trainings_wins_and_its_weights_are_handed_over(run):
-    folder, told = run[0], []
-    retrained = confirm(run, told)
+    folder, said = run[0], []
+    retrained = confirm(run, said)
     history = load_state(folder.events)
     seeds = {trial: [fresh_seed(0, trial, repeat) for repeat in range(2)] for trial in (2, 1)}
     assert [(record.trial, record.seed) for record in history.confirmations] == [(trial, seed) for trial in (2, 1) for seed in seeds[trial]]
@@ -56,7 +60,7 @@ def test_the_best_mean_of_fresh_trainings_wins_and_its_weights_are_handed_over(r
     assert len(list(csv.DictReader(folder.solution.open()))) == 40
     assert folder.weights.exists()
     assert not folder.retraining.exists()
-    assert any("95 % interval" in line for line in told)
+    assert any("95 % interval" in line for line in said)
 
 
 def test_a_confirmation_that_was_cut_short_goes_on_and_gives_the_same_weights(run, monkeypatch):
@@ -84,7 +88,7 @@ def test_a_confirmation_that_was_cut_short_goes_on_and_gives_the_same_weights(ru
 
 
 def test_a_trial_that_diverges_with_a_fresh_seed_is_out(run, monkeypatch):
-    train, told = confirming._train_fresh, []
+    train, said = confirming._train_fresh, []
 
     def diverge(*given):
         if given[-1] == fresh_seed(0, 2, 1):
@@ -92,8 +96,8 @@ def test_a_trial_that_diverges_with_a_fresh_seed_is_out(run, monkeypatch):
         return train(*given)
 
     monkeypatch.setattr(confirming, "_train_fresh", diverge)
-    assert confirm(run, told).trial == 1
-    assert "trial 2 is out: with a fresh seed it diverges (the training loss is nan)" in told
+    assert confirm(run, said).trial == 1
+    assert "trial 2 is out: it diverges with a fresh seed (the training loss is nan)" in said
 
 
 def test_the_report_and_best_toml_tell_the_confirmed_winner_and_the_means(run):

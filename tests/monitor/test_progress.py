@@ -5,10 +5,9 @@ import io
 import pytest
 
 from digit_search.monitor import progress
-from digit_search.monitor.monitor import LiveSearch
 from digit_search.monitor.progress import STATUS_EVERY_SECONDS, SearchProgress
 from digit_search.records import EpochMetrics, TrialStatus
-from digit_search.run.standing import Standing
+from tests.monitor.observed import Observed
 
 
 class Terminal(io.StringIO):
@@ -20,8 +19,11 @@ def metrics(epoch, accuracy=0.5):
     return EpochMetrics(epoch, 1.0, 0.4, 1.1, accuracy, 0.01, 100, 2.0)
 
 
-def live_on(stream, standing, seconds=90.0):
-    return LiveSearch(standing, [SearchProgress(standing, lambda standing: seconds if standing.best else None, stream)])
+def live_on(stream, num_samples, seconds=90.0):
+    def make(state):
+        return SearchProgress(state, lambda state: seconds if state.best else None, num_samples=num_samples, stream=stream)
+
+    return Observed(make)
 
 
 @pytest.fixture
@@ -48,11 +50,11 @@ def last_line(stream):
 
 
 def a_search_with_news(stream):
-    live = live_on(stream, Standing(20))
+    live = live_on(stream, 20)
     live.step({3, 13})
     live.reported(13, metrics(1, 0.975))
     live.reported(3, metrics(1, 0.9))
-    live.ended(3, TrialStatus.STOPPED, "")
+    live.ended(3, TrialStatus.STOPPED)
     live.ended(4, TrialStatus.FAILED, "no memory")
     return live
 
@@ -66,13 +68,13 @@ def test_the_bar_says_how_far_it_is_the_time_left_the_best_and_what_runs_and_fit
     assert line.startswith("2/20 |")
     assert line.endswith("01:30 left, best 0.9750 (trial 13), 1 running, 1 stopped, 1 failed")
     assert len(line) == number
-    assert ("gone" in line) == (number == 120)
+    assert ("elapsed" in line) == (number == 120)
 
 
 def test_before_anything_is_known_the_bar_says_so(clock, columns):
     columns(80)
     stream = Terminal()
-    live_on(stream, Standing(20))
+    live_on(stream, 20)
     assert "time left unknown, 0 running, 0 stopped" in last_line(stream)
 
 
@@ -100,12 +102,12 @@ def test_off_a_terminal_each_ended_trial_is_a_whole_line_with_how_the_search_sta
     assert second.endswith("1 failed]")
 
 
-def test_an_ended_trial_is_told_with_its_best_epoch_as_it_is_ranked(clock):
+def test_an_ended_trial_is_shown_with_its_best_epoch_by_which_it_is_ranked(clock):
     stream = io.StringIO()
-    live = live_on(stream, Standing(2))
+    live = live_on(stream, 2)
     for epoch, accuracy in ((0.5, 0.7), (1, 0.9), (1.5, 0.9), (2, 0.8)):
         live.reported(1, metrics(epoch, accuracy))
-    live.ended(1, TrialStatus.COMPLETED, "")
+    live.ended(1, TrialStatus.COMPLETED)
     assert stream.getvalue().startswith("trial   1 completed after 2 epochs: validation accuracy 0.9000, loss 1.1000 in epoch 1  [1/2")
 
 
@@ -123,7 +125,7 @@ def test_off_a_terminal_a_line_says_how_the_search_stands_when_no_trial_ends_for
 
 def test_after_the_last_trial_no_time_is_left_to_tell(clock):
     stream = io.StringIO()
-    live = live_on(stream, Standing(1))
+    live = live_on(stream, 1)
     live.reported(0, metrics(9, 0.9))
-    live.ended(0, TrialStatus.COMPLETED, "")
+    live.ended(0, TrialStatus.COMPLETED)
     assert stream.getvalue().endswith("[1/1, best 0.9000 (trial 0), 0 running, 0 stopped]\n")

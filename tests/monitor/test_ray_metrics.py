@@ -3,10 +3,9 @@
 import pytest
 
 from digit_search.monitor import ray_metrics as module
-from digit_search.monitor.monitor import LiveSearch
-from digit_search.monitor.ray_metrics import EXPORT_EVERY_SECONDS, GAUGES, SearchMetrics
+from digit_search.monitor.ray_metrics import EXPORT_EVERY_SECONDS, GAUGES, RayMetrics
 from digit_search.records import EpochMetrics, TrialStatus
-from digit_search.run.standing import Standing
+from tests.monitor.observed import Observed
 
 
 class FakeGauge:
@@ -42,10 +41,10 @@ def report(epoch, accuracy):
 
 
 def test_every_gauge_is_set_and_a_trial_has_its_own_only_while_it_runs(exported, clock):
-    live = LiveSearch(Standing(20), [SearchMetrics("mine")])
+    live = Observed(lambda state: RayMetrics("mine", 20))
     live.reported(0, report(2, 0.95))
     live.reported(3, report(1, 0.9))
-    live.ended(0, TrialStatus.STOPPED, "")
+    live.ended(0, TrialStatus.STOPPED)
     live.step({3, 4})
     assert {name for name, *_ in exported} == GAUGES.keys()
     assert {key[1]: value for key, value in exported.items() if key[0] == "digit_search_trials"} == {
@@ -66,7 +65,7 @@ def test_every_gauge_is_set_and_a_trial_has_its_own_only_while_it_runs(exported,
 
 
 def test_gauges_are_set_again_after_some_seconds_and_not_at_every_step(exported, clock):
-    live = LiveSearch(Standing(20), [SearchMetrics("mine")])
+    live = Observed(lambda state: RayMetrics("mine", 20))
     live.step({0})
     exported.clear()
     clock[0] += EXPORT_EVERY_SECONDS - 1

@@ -9,8 +9,8 @@ from digit_search.errors import RunFolderError
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import comparison_name, write_comparison
 from digit_search.report.compare import compare, verdicts
-from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
+from tests.event_log import MadeUpLog
 
 COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED
 
@@ -22,7 +22,7 @@ def scored(make_run, name, accuracies, num_validation=400, seed=0):
     folder.environment.write_text(
         json.dumps({"data": {"embedded": False, "train_fingerprint": "f" * 64}, "split": {"num_validation": num_validation}})
     )
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     for trial, accuracy in enumerate(accuracies):
         at = 1000.0 + 10 * trial
         log.trial_started(trial, TrialParams(lr=0.001 * (trial + 1)), trial, TrialOrigin.SUGGESTED, at)
@@ -41,7 +41,7 @@ def test_the_best_so_far_is_told_over_images_and_over_seconds_of_work(make_run):
 
 def test_scores_of_a_trial_that_failed_are_no_progress(make_run):
     folder = scored(make_run, "a", [0.9])
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     log.trial_started(1, TrialParams(), 1, TrialOrigin.SUGGESTED, 2000.0)
     log.epoch(1, EpochMetrics(1, 1, 0.5, 0.01, 0.99, 0.1, 3600, 10.0), "cpu", "n", 2010.0)
     log.trial_ended(1, FAILED, 2011.0, "ValueError")

@@ -13,9 +13,9 @@ from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialSt
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.page import drawn_trials
 from digit_search.report.run_data import load_run_data
-from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import ranked
+from tests.event_log import MadeUpLog
 
 COMPLETED, STOPPED, FAILED, INTERRUPTED, RUNNING = TrialStatus
 EVIL = "=1+1 </script><script>alert(1)</script><img src=x onerror=alert(2)> `a` | b \x00\x1b[31m \ud800 \u202e & \"q\" 'r' $x^{"
@@ -73,19 +73,19 @@ def test_the_embedded_sample_is_announced_loudly_and_not_for_submission(make_run
 
 
 def log_silent_start(folder):
-    EventLog(folder.events).trial_started(0, TrialParams(), 0, TrialOrigin.BASELINE, 100.0)
+    MadeUpLog(folder.events).trial_started(0, TrialParams(), 0, TrialOrigin.BASELINE, 100.0)
 
 
 def log_part_of_an_epoch(folder):
     log_silent_start(folder)
-    EventLog(folder.events).epoch(0, EpochMetrics(0.25, 9.0, 0.1, 1e9, 0.0, 0.1, 900, 2.0), "cpu", "n", 110.0)
+    MadeUpLog(folder.events).epoch(0, EpochMetrics(0.25, 9.0, 0.1, 1e9, 0.0, 0.1, 900, 2.0), "cpu", "n", 110.0)
 
 
 def log_perfect_trials(folder):
     log_silent_start(folder)
     for trial in range(3):
-        EventLog(folder.events).trial_started(trial, TrialParams(), 0, TrialOrigin.SUGGESTED, 0.0)
-        EventLog(folder.events).epoch(trial, EpochMetrics(1, 0.0, 1.0, 0.0, 1.0, 0.1, 900, 2.0), "", "", 0.0)
+        MadeUpLog(folder.events).trial_started(trial, TrialParams(), 0, TrialOrigin.SUGGESTED, 0.0)
+        MadeUpLog(folder.events).epoch(trial, EpochMetrics(1, 0.0, 1.0, 0.0, 1.0, 0.1, 900, 2.0), "", "", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_broken_events_are_an_error(make_run):
 
 def test_hostile_text_stays_text(make_run, read_page):
     folder = make_run([COMPLETED, COMPLETED], finished=True)
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     log.note(EVIL, 1.0)
     log.trial_started(2, TrialParams(), 2, TrialOrigin.SUGGESTED, 100.0)
     log.epoch(2, EpochMetrics(1, 1.0, 0.5, 0.1, 0.9, 0.1, 900, 2.0), EVIL, EVIL, 110.0)

@@ -5,8 +5,8 @@ from digit_search.records import EarlierTrial, EpochMetrics, RetrainRecord, Tria
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
 from digit_search.report.wording import against_baseline, against_runner_up, cost_rows, final_model_lines, headline, what_was_not_done
-from digit_search.run.events import EventLog
 from digit_search.run.state import load_state
+from tests.event_log import MadeUpLog
 
 COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED
 
@@ -17,7 +17,7 @@ def summary_of(folder):
 
 
 def log_scores(folder, accuracies, first_origin=TrialOrigin.BASELINE):
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     for trial, accuracy in enumerate(accuracies):
         log.trial_started(trial, TrialParams(), trial, first_origin if trial == 0 else TrialOrigin.SUGGESTED, 100.0)
         log.epoch(trial, EpochMetrics(1, 1, 0.5, 0.1, accuracy, 0.1, 3600, 10.0), "cpu", "n", 110.0)
@@ -76,7 +76,7 @@ def test_the_cost_counts_trials_epochs_and_the_retrainings_images(make_run):
 def test_the_wall_time_has_no_rest_before_a_resume(make_run):
     folder = make_run([COMPLETED])
     before = summary_of(folder)[1].cost.wall_seconds
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     log.phase("resume", 900_000.0)
     log.phase("search", 900_001.0)
     log.phase("retrain", 900_010.0)
@@ -92,7 +92,7 @@ def test_epochs_that_a_retraining_took_over_cost_nothing_twice(make_run):
     own = history.trials[1].epochs
     more = replace(own[-1], epoch=6, seconds=7.0)
     record = RetrainRecord(1, history.trials[1].params, 1, (*own, more), 6, 0.95, 0.1, 3600, 400, "cpu", 8.0, 1000)
-    EventLog(folder.events).retrained(record, 9000.0)
+    MadeUpLog(folder.events).retrained(record, 9000.0)
     _, summary = summary_of(folder)
     assert (summary.final_model.num_epochs, summary.final_model.num_reused_epochs) == (6, 5)
     assert summary.final_model.train_seconds == 5 * 10.5 + 7.0
@@ -104,13 +104,13 @@ def test_epochs_that_a_retraining_took_over_cost_nothing_twice(make_run):
 
 def test_a_finished_run_that_is_retrained_stays_finished(make_run):
     folder = make_run([COMPLETED], finished=True)
-    EventLog(folder.events).phase("resume", 9500.0)
+    MadeUpLog(folder.events).phase("resume", 9500.0)
     assert summary_of(folder)[1].finished
 
 
 def test_a_resumed_run_is_not_finished_though_it_once_was(make_run):
     folder = make_run([COMPLETED], finished=True)
-    EventLog(folder.events).phase("retrain", 9500.0)
+    MadeUpLog(folder.events).phase("retrain", 9500.0)
     assert not summary_of(folder)[1].finished
 
 
@@ -136,5 +136,5 @@ def test_a_summary_is_json(make_run):
 def test_a_warm_start_is_told_with_the_runs_that_it_came_from(make_run):
     folder = make_run()
     for run, trial in (("a", 0), ("a", 1), ("b", 0)):
-        EventLog(folder.events).warm_trial(EarlierTrial(run, TrialRecord(trial, TrialStatus.STOPPED, TrialParams(), trial)), at=1.0)
+        MadeUpLog(folder.events).warm_trial(EarlierTrial(run, TrialRecord(trial, TrialStatus.STOPPED, TrialParams(), trial)), at=1.0)
     assert cost_rows(summarize(load_run_data(folder)))[0] == ("Known from the start", "2 finished trials of a, 1 finished trial of b")

@@ -2,12 +2,12 @@ import csv
 import math
 import tomllib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from digit_search.records import EpochMetrics, RungDecision, TrialParams, TrialStatus
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
-from digit_search.run.state import RunState
 
 TRIALS_HEADER = "trial,status,lr,gamma,step_size,batch_size,epochs,best_epoch,val_accuracy,val_loss,images,seconds,device,node,seed,error"
 EPOCHS_HEADER = "trial,epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,images,seconds"
@@ -99,9 +99,13 @@ def test_a_whole_epoch_is_an_integer_and_missing_averages_are_empty(tmp_path, ma
     assert [row["ema_val_loss"] for row in rows] == ["", "0.5"]
 
 
+def state_of(records):
+    return SimpleNamespace(trials=records, confirmed=None, confirmations=())
+
+
 def test_the_winner_and_where_it_came_from_are_toml(tmp_path, make_record):
     records = [make_record(0, [(0.9, 0.1)]), make_record(4, [(0.95, 0.1)], TrialStatus.STOPPED, params=TrialParams(lr=1e-05))]
-    write_best_toml(tmp_path / "best.toml", 'a"b', RunState(records), "val_accuracy", 400)
+    write_best_toml(tmp_path / "best.toml", 'a"b', state_of(records), "val_accuracy", 400)
     best = tomllib.loads((tmp_path / "best.toml").read_text())
     assert TrialParams(**best["params"]) == records[1].params
     source = best["source"]
@@ -110,5 +114,5 @@ def test_the_winner_and_where_it_came_from_are_toml(tmp_path, make_record):
 
 
 def test_without_a_winner_there_is_no_best_toml(tmp_path, make_record):
-    write_best_toml(tmp_path / "best.toml", "r", RunState([make_record(0, [], TrialStatus.FAILED)]), "val_accuracy", 400)
+    write_best_toml(tmp_path / "best.toml", "r", state_of([make_record(0, [], TrialStatus.FAILED)]), "val_accuracy", 400)
     assert not (tmp_path / "best.toml").exists()

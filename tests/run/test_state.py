@@ -1,164 +1,171 @@
-"""A run's events: appended, torn by a crash, read back as records."""
-
-import json
-import os
-import tracemalloc
+"""What a run's events add up to: records, the best so far, and what the rest will cost."""
 
 import pytest
 
-from digit_search.config.settings import MAX_REPORTS
-from digit_search.errors import RunFolderError, StorageError
 from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, TrialOrigin, TrialParams, TrialStatus
-from digit_search.run.events import MAX_ERROR_LETTERS, MAX_EVENT_BYTES, EventLog
-from digit_search.run.state import HistoryReader, load_state
+from digit_search.run.events import EpochReported, NoteAdded, PhaseStarted, Retrained, TrialEnded, TrialStarted, read_events
+from digit_search.run.state import RunState, load_state
+from tests.event_log import MadeUpLog
 
 
-def metrics(epoch, accuracy=0.5):
-    return EpochMetrics(epoch, 1.0, 0.4, 1.1, accuracy, 0.01, 100, 2.0)
+def metrics(epoch, accuracy=0.5, loss=1.0, seconds=2.0):
+    return EpochMetrics(epoch, 1.0, 0.4, loss, accuracy, 0.01, 100, seconds)
+
+
+def start(state, *trials):
+    for trial in trials:
+        state.apply(TrialStarted(at=10.0, trial=trial, params=TrialParams(lr=0.002), seed=7, origin=TrialOrigin.BASELINE))
+
+
+def report(state, trial, metrics, at=11.0, rung=None):
+    """Apply a report; return whether it is the best so far."""
+    event = EpochReported(at=at, trial=trial, metrics=metrics, device="cpu", node="host", rung=rung)
+    state.apply(event)
+    return state.best is not None and state.best.metrics is event.metrics
+
+
+def end(state, trial, status=TrialStatus.STOPPED):
+    state.apply(TrialEnded(at=13.0, trial=trial, status=status))
 
 
 @pytest.fixture
-def log(tmp_path):
-    return EventLog(tmp_path / "events.jsonl")
+def state():
+    return RunState()
 
 
-def begin(log, trial=0):
-    log.trial_started(trial, TrialParams(lr=0.002), seed=7, origin=TrialOrigin.BASELINE, at=10.0)
-
-
-def test_events_become_records(log, tmp_path):
-    begin(log)
-    log.epoch(0, metrics(1), "cpu", "host", at=11.0, decision=RungDecision(1, 0, 0.5, True))
-    log.epoch(0, metrics(2, 0.6), "cpu", "host", at=12.0)
-    log.trial_ended(0, TrialStatus.STOPPED, at=13.0)
-    log.phase("retrain", at=14.0)
-    log.note("cut short", at=15.0)
-    log.note("cut short", at=16.0)
-    log.retrained(RetrainRecord(0, TrialParams(lr=0.002), 7, (metrics(1),), 1, 0.5, 1.1, 90, 10, "cpu", 3.0, 28, 0.97), at=20.0)
-    history = load_state(tmp_path / "events.jsonl")
-    (record,) = history.trials
+def test_events_become_records(state):
+    start(state, 0)
+    report(state, 0, metrics(1), rung=RungDecision(1, 0, 0.5, True))
+    report(state, 0, metrics(2, 0.6), at=12.0)
+    end(state, 0)
+    state.apply(PhaseStarted(at=14.0, name="retrain"))
+    for at in (15.0, 16.0):
+        state.apply(NoteAdded(at=at, text="cut short"))
+    retraining = RetrainRecord(0, TrialParams(lr=0.002), 7, (metrics(1),), 1, 0.5, 1.1, 90, 10, "cpu", 3.0, 28, 0.97)
+    state.apply(Retrained(at=20.0, record=retraining))
+    (record,) = state.trials
     assert (record.status, record.params.lr, record.seed, record.origin) == ("stopped", 0.002, 7, "baseline")
     assert (record.images, record.seconds, record.device, record.node) == (200, 4.0, "cpu", "host")
     assert (record.started_at, record.ended_at) == (10.0, 13.0)
-    assert history.rungs == (RungDecision(1, 0, 0.5, True),)
-    assert (history.phases, history.notes) == ({"retrain": 14.0}, ("cut short",))
-    assert history.retraining.test_accuracy == 0.97
-    assert history.retraining.epochs == (metrics(1),)
+    assert state.rungs == (RungDecision(1, 0, 0.5, True),)
+    assert (state.phases, state.notes, state.spans) == ({"retrain": 14.0}, ("cut short",), ((10.0, 20.0),))
+    assert state.retraining == retraining
+    assert state.reports == {0: ((11.0, 2.0), (12.0, 2.0))}
 
 
-def test_a_line_that_a_crash_cut_short_is_left_out_and_the_next_event_starts_a_line_of_its_own(log, tmp_path):
-    begin(log)
-    path = tmp_path / "events.jsonl"
-    with path.open("ab") as file:
-        file.write(b'{"event": "epoch", "at": 11.0, "tri')
-    assert load_state(path).trials[0].epochs == ()
-    EventLog(path).epoch(0, metrics(1), "cpu", "host", at=12.0)
-    assert len(load_state(path).trials[0].epochs) == 1
-
-
-def test_a_history_read_in_parts_is_the_whole_one_at_every_moment(tmp_path):
-    whole, growing = tmp_path / "whole.jsonl", tmp_path / "events.jsonl"
-    log = EventLog(whole)
+def test_the_state_of_a_running_search_is_the_one_that_its_file_gives(tmp_path):
+    log, live = MadeUpLog(tmp_path / "events.jsonl"), RunState()
     log.phase("search", at=0.0)
     for trial in range(3):
         log.trial_started(trial, TrialParams(), seed=trial, origin=TrialOrigin.SUGGESTED, at=1.0)
         for epoch in (1, 2, 1, 2):
             log.epoch(trial, metrics(epoch), "cpu", "here", at=2.0 + epoch, decision=RungDecision(1, trial, 0.5, passed=True))
         log.trial_ended(trial, TrialStatus.STOPPED, at=9.0)
-    growing.touch()
-    reader = HistoryReader(growing)
-    for line in whole.read_bytes().splitlines(keepends=True):
-        for part in (line[:-5], line[-5:]):
-            with growing.open("ab") as file:
-                file.write(part)
-            assert reader.read() == load_state(growing)
-    assert reader.read() == load_state(whole)
+    for event in read_events(tmp_path / "events.jsonl"):
+        live.apply(event)
+    loaded = load_state(tmp_path / "events.jsonl")
+    for name in ("trials", "rungs", "reports", "spans", "phases", "best", "num_finished"):
+        assert getattr(loaded, name) == getattr(live, name)
 
 
-def test_an_epoch_that_was_trained_again_counts_once(log, tmp_path):
-    begin(log)
+def test_an_epoch_that_was_trained_again_counts_once(state):
+    start(state, 0)
     for epoch, accuracy in ((1, 0.1), (2, 0.2), (2, 0.3), (3, 0.4)):
-        log.epoch(0, metrics(epoch, accuracy), "cpu", "host", at=11.0)
-    record = load_state(tmp_path / "events.jsonl").trials[0]
-    assert [(epoch.epoch, epoch.val_accuracy) for epoch in record.epochs] == [(1, 0.1), (2, 0.3), (3, 0.4)]
+        report(state, 0, metrics(epoch, accuracy))
+    assert [(epoch.epoch, epoch.val_accuracy) for epoch in state.trial(0).epochs] == [(1, 0.1), (2, 0.3), (3, 0.4)]
 
 
-def test_trials_are_ordered_by_number_whatever_order_they_began_in(log, tmp_path):
-    for trial in (2, 0, 1):
-        begin(log, trial)
-    assert [record.trial for record in load_state(tmp_path / "events.jsonl").trials] == [0, 1, 2]
+def test_trials_are_ordered_by_number_whatever_order_they_began_in(state):
+    start(state, 2, 0, 1)
+    assert [record.trial for record in state.trials] == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "rubbish",
-        "[]",
-        json.dumps({"event": "epoch", "at": 1, "trial": 5, "metrics": {}, "device": "", "node": ""}),
-        json.dumps({"event": "trial_started", "at": 1, "trial": 0, "params": {"lrr": 1}, "seed": 1, "origin": "baseline"}),
-        json.dumps({"event": "trial_ended", "at": 1, "trial": 0, "status": "fine", "error": ""}),
-    ],
-)
-def test_a_broken_event_is_refused_with_what_was_found(tmp_path, line):
-    path = tmp_path / "events.jsonl"
-    path.write_text(line + "\n")
-    with pytest.raises(RunFolderError, match="expected"):
-        load_state(path)
+def test_a_trial_that_reports_after_an_interruption_runs_again(state):
+    start(state, 0)
+    end(state, 0, TrialStatus.INTERRUPTED)
+    report(state, 0, metrics(1))
+    assert state.trial(0).status == "running"
+    assert (state.count(TrialStatus.INTERRUPTED), state.count(TrialStatus.RUNNING), state.num_finished) == (0, 1, 0)
 
 
-def test_missing_events_are_one_clear_error(tmp_path):
-    with pytest.raises(RunFolderError, match=r"events\.jsonl: cannot be read"):
-        load_state(tmp_path / "events.jsonl")
+def test_a_copy_with_one_more_event_leaves_the_state_alone(state):
+    start(state, 0)
+    later = state.after(PhaseStarted(at=14.0, name="done"))
+    end(later, 0)
+    assert (later.phases, later.trial(0).status) == ({"done": 14.0}, "stopped")
+    assert (state.phases, state.trial(0).status) == ({}, "running")
 
 
-def test_a_number_that_json_cannot_hold_is_never_written(log):
-    with pytest.raises(ValueError, match=r"JSON compliant"):
-        log.epoch(0, metrics(1, float("nan")), "cpu", "host", at=1.0)
+@pytest.mark.parametrize(("rank_by", "best"), [("val_accuracy", 1), ("val_loss", 2)])
+def test_the_best_report_is_that_of_the_ranking_and_ties_go_to_the_other_score_then_to_the_lower_trial(rank_by, best):
+    state = RunState(rank_by)
+    start(state, 1, 2, 3)
+    assert report(state, 3, metrics(1, 0.90, 0.5))
+    report(state, 1, metrics(1, 0.95, 0.5))
+    report(state, 2, metrics(1, 0.95 if rank_by == "val_loss" else 0.94, 0.4))
+    assert not report(state, 3, metrics(2, state.best.metrics.val_accuracy, state.best.metrics.val_loss))
+    assert state.best.trial == best
 
 
-def test_an_event_that_the_disk_takes_in_part_leaves_the_events_as_they_were(log, tmp_path, monkeypatch):
-    begin(log)
-    before = (tmp_path / "events.jsonl").read_bytes()
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
-    with pytest.raises(StorageError, match=r"events\.jsonl: cannot be written: No space left on device"):
-        log.note("much to tell", at=11.0)
-    monkeypatch.undo()
-    assert (tmp_path / "events.jsonl").read_bytes() == before
-    log.note("again", at=12.0)
-    assert load_state(tmp_path / "events.jsonl").notes == ("again",)
+@pytest.mark.parametrize("rank_by", ["val_accuracy", "val_loss"])
+def test_the_best_report_of_a_trial_is_not_always_its_last(rank_by):
+    state = RunState(rank_by)
+    start(state, 0)
+    assert report(state, 0, metrics(1, 0.5, 0.9))
+    assert report(state, 0, metrics(2, 0.6, 0.8))
+    assert not report(state, 0, metrics(3, 0.55, 0.85))
+    assert (state.best_report(0).epoch, state.last_report(0).epoch) == (2, 3)
+    assert str(state.best) == "best 0.6000 (trial 0)"
 
 
-def test_of_a_file_of_any_size_only_the_end_is_read_to_drop_a_torn_line(tmp_path):
-    path = tmp_path / "events.jsonl"
-    with path.open("wb") as file:
-        file.truncate(1 << 30)
-        file.seek(1 << 30)
-        file.write(b"\n" + b'{"event": "ep')
-    tracemalloc.start()
-    EventLog(path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert path.stat().st_size == (1 << 30) + 1
-    assert peak < 3 * MAX_EVENT_BYTES
+def left(state, num_samples, *, workers=1, epochs_per_trial=3.0, max_epochs=9):
+    return state.seconds_left(num_samples=num_samples, workers=workers, epochs_per_trial=epochs_per_trial, max_epochs=max_epochs)
 
 
-def test_a_torn_line_that_no_event_fills_is_refused_and_left_alone(tmp_path):
-    path = tmp_path / "events.jsonl"
-    path.write_bytes(b"\n" + b"x" * MAX_EVENT_BYTES)
-    with pytest.raises(RunFolderError, match=f"expected a line of at most {MAX_EVENT_BYTES} bytes at its end, found a longer one"):
-        EventLog(path)
-    assert path.stat().st_size == 1 + MAX_EVENT_BYTES
+def test_before_the_first_report_the_time_left_is_unknown(state):
+    start(state, 0, 1)
+    state.running = {0, 1}
+    assert left(state, 4) is None
 
 
-def test_an_error_of_any_length_leaves_a_line_that_can_be_read(log, tmp_path):
-    begin(log)
-    log.trial_ended(0, TrialStatus.FAILED, at=11.0, error="x" * 2 * MAX_EVENT_BYTES)
-    assert load_state(tmp_path / "events.jsonl").trials[0].error == "x" * MAX_ERROR_LETTERS
+def test_the_time_left_counts_what_runs_and_what_waits_at_the_cost_of_an_epoch_so_far(state):
+    start(state, 0, 1)
+    state.running = {0, 1}
+    report(state, 0, metrics(1, seconds=10.0))
+    # Trial 0 has 2 of 3 epochs to go, trial 1 and two that wait 3 each: 11 epochs of 10 s, two at a time.
+    assert left(state, 4, workers=2) == pytest.approx(55.0)
 
 
-def test_the_longest_curve_that_settings_allow_can_be_read_again(log, tmp_path):
-    number = 1.2345678901234567e-05
-    longest = EpochMetrics(number, number, number, number, number, number, 10**9, number, number, number)
-    log.retrained(RetrainRecord(0, TrialParams(lr=0.002), 7, (longest,) * MAX_REPORTS, 1, 0.5, 1.1, 90, 10, "cpu", 3.0, 28, 0.97), at=20.0)
-    assert len(load_state(tmp_path / "events.jsonl").retraining.epochs) == MAX_REPORTS
+def test_trials_that_ended_early_make_the_rest_cheaper(state):
+    start(state, 0, 1)
+    for trial in (0, 1):
+        report(state, trial, metrics(1, seconds=10.0))
+        end(state, trial)
+    # One waits; its epochs are the mean of 1, 1 and the 4 that were expected.
+    assert left(state, 3, epochs_per_trial=4.0) == pytest.approx(20.0)
+
+
+def test_a_trial_that_runs_longer_than_most_has_at_least_an_epoch_left_until_it_reaches_the_last(state):
+    start(state, 0)
+    state.running = {0}
+    for epoch in range(1, 6):
+        report(state, 0, metrics(epoch, seconds=10.0))
+    assert left(state, 1, workers=2) == pytest.approx(10.0)
+    assert left(state, 1, max_epochs=5) == 0
+
+
+def test_nothing_is_left_when_all_trials_have_ended(state):
+    start(state, 0)
+    report(state, 0, metrics(1))
+    end(state, 0, TrialStatus.COMPLETED)
+    assert left(state, 1) == 0
+
+
+def test_an_interrupted_trial_is_not_finished(state):
+    start(state, 0, 1)
+    report(state, 0, metrics(1, 0.8))
+    report(state, 0, metrics(2, 0.9))
+    end(state, 0)
+    report(state, 1, metrics(1, 0.7))
+    end(state, 1, TrialStatus.INTERRUPTED)
+    assert (state.num_finished, state.count(TrialStatus.STOPPED), state.last_report(1).epoch) == (1, 1, 1)

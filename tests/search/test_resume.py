@@ -1,92 +1,49 @@
-"""What a run repeats when it goes on, and what it says when it ends before its time."""
-
-import os
-import signal
+"""What is left to try."""
 
 import pytest
 
-from digit_search import pipeline
-from digit_search.config.settings import load_settings
-from digit_search.errors import DigitSearchError, SearchError, StorageError
-from digit_search.run.events import EventLog
-from digit_search.run.interrupts import Interrupts
-from digit_search.run.layout import RunFolder
-
-SETTINGS = load_settings()
+from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialStatus
+from digit_search.run.events import EpochReported, TrialEnded, TrialStarted
+from digit_search.run.state import load_state
+from digit_search.search.resume import end_decided_trials, search_plan
 
 
 @pytest.fixture
-def story(tmp_path, monkeypatch):
-    """Runs what is left of a run with these phases behind it; its stages only leave their names."""
-    folder, done = RunFolder(tmp_path), []
-
-    def run(phases, fail=None, interrupts=None):
-        for name in phases:
-            EventLog(folder.events).phase(name, at=1.0)
-        for name in ("_search", "_train_the_best", "write_report"):
-
-            def stage(*given, name=name):
-                done.append(name)
-                if fail and name == fail[0]:
-                    fail[1]()
-
-            monkeypatch.setattr(pipeline, name, stage)
-        with pipeline._resumable(folder):
-            pipeline._search_retrain_report(SETTINGS, folder, None, None, interrupts or Interrupts(), lambda text: None)
-
-    run.done, run.folder = done, folder
-    return run
+def run(make_active_run):
+    return make_active_run("search.samples=6", "search.points=[{lr=0.002}]")
 
 
-@pytest.mark.parametrize(
-    ("phases", "stages"),
-    [
-        (["read"], ["_search", "_train_the_best", "write_report", "write_report"]),
-        (["read", "search"], ["_search", "_train_the_best", "write_report", "write_report"]),
-        (["read", "search", "retrain"], ["_train_the_best", "write_report", "write_report"]),
-        (["read", "search", "retrain", "report"], ["write_report", "write_report"]),
-    ],
-)
-def test_a_run_that_goes_on_repeats_no_stage_that_it_is_past(story, phases, stages):
-    story(phases)
-    assert story.done == stages
+def begin(run, trial, epochs=0, status=None, decision=None):
+    params = TrialParams(lr=0.001 * (trial + 1))
+    run.record(TrialStarted(trial=trial, params=params, seed=trial, origin=TrialOrigin.SUGGESTED))
+    for epoch in range(1, epochs + 1):
+        metrics = EpochMetrics(epoch, 1.0, 0.4, 1.1, 0.5, 0.01, 100, 2.0)
+        rung = decision if epoch == epochs else None
+        run.record(EpochReported(trial=trial, metrics=metrics, device="cpu", node="host", rung=rung))
+    if status:
+        run.record(TrialEnded(trial=trial, status=status))
 
 
-def raise_full():
-    raise StorageError("report.html: cannot be written: No space left on device.")
+def test_a_new_search_tries_the_baseline_then_the_points_then_suggestions(run):
+    plan = search_plan(run.settings, run.state)
+    assert plan.numbers == [0, 1, 2, 3, 4, 5]
+    assert {number: planned.params.lr for number, planned in plan.planned.items()} == {0: 0.01, 1: 0.002}
 
 
-@pytest.mark.parametrize("stage", ["_search", "_train_the_best", "write_report"])
-def test_a_full_disk_in_any_stage_is_a_failed_run_that_says_how_to_go_on(story, stage):
-    with pytest.raises(SearchError, match=r"No space left on device\.\nGo on with: python tune_main\.py resume"):
-        story(["read"], (stage, raise_full))
+def test_a_resumed_search_continues_what_was_started_before_it_tries_anything_new(run):
+    begin(run, 0, 9, TrialStatus.COMPLETED)
+    begin(run, 1, 2)
+    begin(run, 2, 1, TrialStatus.FAILED)
+    begin(run, 4, 1, TrialStatus.INTERRUPTED)
+    plan = search_plan(run.settings, run.state)
+    assert plan.numbers == [1, 4, 3, 5]
+    assert plan.planned[4].params.lr == pytest.approx(0.005)
 
 
-def raise_interrupt():
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("stage", ["_search", "_train_the_best", "write_report"])
-def test_a_ctrl_c_in_any_stage_says_how_to_go_on(story, stage):
-    with pytest.raises(KeyboardInterrupt, match=r"go on with: python tune_main\.py resume"):
-        story(["read"], (stage, raise_interrupt))
-
-
-def test_tables_that_do_not_fit_on_the_full_disk_hide_not_what_happened(story, monkeypatch):
-    monkeypatch.setattr(pipeline, "write_tables", lambda folder: raise_full())
-    with pytest.raises(DigitSearchError, match="Go on with"):
-        story(["read"], ("_search", raise_full))
-
-
-def test_a_ctrl_c_that_a_library_swallowed_ends_the_run_before_the_next_stage(story):
-    interrupts = Interrupts()
-
-    def swallow():
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-        except KeyboardInterrupt:
-            return
-
-    with interrupts.caught(), pytest.raises(KeyboardInterrupt, match="go on with"):
-        story(["read"], ("_search", swallow), interrupts)
-    assert story.done == ["_search"]
+def test_a_trial_whose_last_report_decided_its_end_is_ended_and_not_run_again(run):
+    begin(run, 0, 9)
+    begin(run, 1, 1, decision=RungDecision(1, 1, 0.5, False))
+    begin(run, 2, 1, decision=RungDecision(1, 2, 0.9, True))
+    end_decided_trials(run)
+    assert [record.status for record in run.state.trials] == ["completed", "stopped", "running"]
+    assert [record.status for record in load_state(run.folder.events).trials] == ["completed", "stopped", "running"]

@@ -1,148 +1,280 @@
-"""What is left to try, and what happens when Ray gives up; no cluster."""
+"""From Tune's hooks to the run's events and back, with made-up trials of Tune's."""
 
-import errno
-import os
+import pickle
 from types import SimpleNamespace
 
 import pytest
-from ray.tune.error import TuneError
+from ray.exceptions import RayActorError
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
-from digit_search.cluster.watchdog import EndSearch
-from digit_search.config.settings import load_settings
-from digit_search.errors import RayLostError, SearchError, StorageError
-from digit_search.records import EarlierTrial, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
-from digit_search.run.events import EventLog
-from digit_search.run.layout import RunFolder
-from digit_search.run.state import load_state
-from digit_search.search import tune_adapter
-from digit_search.search.failures import with_new_ray
-from digit_search.search.resume import end_decided_trials, rebuild_study, search_plan
-from digit_search.search.tune_adapter import SearchControl, objective_of, run_search
-
-SETTINGS = load_settings(None, ["search.samples=6", "search.points=[{lr=0.002}]"])
+from digit_search.cluster.storage_probe import StorageProbe
+from digit_search.cluster.watchdog import Watchdog
+from digit_search.errors import RayLostError, StorageError
+from digit_search.records import EpochMetrics, RungDecision, TrialStatus
+from digit_search.search.resume import search_plan
+from digit_search.search.scheduler import Asha
+from digit_search.search.study import Objective
+from digit_search.search.suggest import Suggester
+from digit_search.search.tune_adapter import EndSearch, NodeLabels, SearchDriver, _DrivenScheduler, _DrivenSearcher, _Hooks
 
 
-def metrics(epoch):
-    return EpochMetrics(epoch, 1.0, 0.4, 1.1, 0.5, 0.01, 100, 2.0)
+def metrics(epoch, accuracy=0.5):
+    return EpochMetrics(epoch, 1.0, 0.4, 1.1, accuracy, 0.01, 100, 2.0)
+
+
+class Budget:
+    spent = False
+
+    def is_spent(self):
+        return self.spent
+
+
+class Made:
+    """A driver of a search of three trials up to epoch 4, and the parts of Tune's that it drives."""
+
+    def __init__(self, run, capacity=None):
+        self.run, self.budget = run, Budget()
+        self.watchdog = Watchdog(10.0, {})
+        plan, objective = search_plan(run.settings, run.state), Objective.of(run.settings)
+        self.driver = SearchDriver(
+            run,
+            Suggester(plan, objective, (), ()),
+            plan,
+            objective,
+            self.budget,
+            asha=Asha(run.settings.search.asha, objective, earlier=run.state.rungs),
+            watchdog=self.watchdog,
+            capacity=capacity,
+            nodes=NodeLabels(lambda: {"n1": "host", "n2": "host"}),
+        )
+        self.searcher = _DrivenSearcher(self.driver)
+        self.scheduler = _DrivenScheduler(self.driver, None)
+        self.hooks = _Hooks(self.driver, ConcurrencyLimiter(Searcher("score", "max"), 1))
+        self.iteration = 0
+
+    def suggest(self):
+        """Let Tune ask for a trial, which then runs."""
+        config = self.searcher.suggest("an id")
+        temporary_state = SimpleNamespace(ray_actor="worker")
+        trial = SimpleNamespace(trial_id="an id", config=config, status=Trial.RUNNING, max_failures=2, temporary_state=temporary_state)
+        self.scheduler.on_trial_add(None, trial)
+        return trial
+
+    def report(self, trial, epoch, accuracy=0.5):
+        result = {"metrics": metrics(epoch, accuracy), "device": "cpu", "node_id": "n1"}
+        return self.scheduler.on_trial_result(None, trial, result)
+
+    def complete(self, trial):
+        self.hooks.on_trial_complete(iteration=self.iteration, trials=[], trial=trial)
+
+    def recover(self, trial):
+        self.hooks.on_trial_recover(iteration=self.iteration, trials=[], trial=trial)
+        self.iteration += 1
+
+    def fail(self, trial):
+        self.hooks.on_trial_error(iteration=self.iteration, trials=[], trial=trial)
+
+    def record(self, number=0):
+        return self.run.state.trial(number)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return RunFolder(tmp_path)
+def made(make_active_run):
+    return Made(make_active_run("search.samples=3", "search.asha.max_epochs=4", "search.metric='val_accuracy'"))
 
 
-def begin(folder, trial, epochs=0, status=None, decision=None):
-    log = EventLog(folder.events)
-    log.trial_started(trial, TrialParams(lr=0.001 * (trial + 1)), trial, TrialOrigin.SUGGESTED, at=1.0)
-    for epoch in range(1, epochs + 1):
-        log.epoch(trial, metrics(epoch), "cpu", "host", at=2.0, decision=decision if epoch == epochs else None)
-    if status:
-        log.trial_ended(trial, status, at=3.0)
-
-
-def test_a_new_search_tries_the_baseline_then_the_points_then_suggestions():
-    plan = search_plan(SETTINGS)
-    assert plan.numbers == [0, 1, 2, 3, 4, 5]
-    assert {number: planned.params.lr for number, planned in plan.planned.items()} == {0: 0.01, 1: 0.002}
-
-
-def test_a_search_that_goes_on_takes_up_what_was_begun_before_it_tries_anything_new(folder):
-    begin(folder, 0, 9, TrialStatus.COMPLETED)
-    begin(folder, 1, 2)
-    begin(folder, 2, 1, TrialStatus.FAILED)
-    begin(folder, 4, 1, TrialStatus.INTERRUPTED)
-    plan = search_plan(SETTINGS, load_state(folder.events).trials)
-    assert plan.numbers == [1, 4, 3, 5]
-    assert plan.planned[4].params.lr == pytest.approx(0.005)
-
-
-def test_a_trial_whose_last_report_decided_its_end_is_ended_and_not_run_again(folder):
-    begin(folder, 0, 9)
-    begin(folder, 1, 1, decision=RungDecision(1, 1, 0.5, False))
-    begin(folder, 2, 1, decision=RungDecision(1, 2, 0.9, True))
-    history = end_decided_trials(SETTINGS, load_state(folder.events), EventLog(folder.events))
-    assert [record.status for record in history.trials] == ["completed", "stopped", "running"]
-    assert [record.status for record in load_state(folder.events).trials] == ["completed", "stopped", "running"]
-
-
-def test_a_study_is_rebuilt_with_the_trials_of_a_warm_start_which_are_no_samples(folder):
-    begin(folder, 0, 7, TrialStatus.COMPLETED)
-    EventLog(folder.events).warm_trial(EarlierTrial("a", TrialRecord(4, TrialStatus.STOPPED, TrialParams(), 4, (metrics(1),))), at=1.0)
-    history = load_state(folder.events)
-    plan = search_plan(SETTINGS, history.trials, len(history.warm))
-    study = rebuild_study(folder, objective_of(SETTINGS), plan, history)
-    assert [(trial.user_attrs.get("run"), trial.user_attrs["trial"], trial.state.name) for trial in study.trials] == [
-        ("a", 4, "PRUNED"),
-        (None, 0, "COMPLETE"),
-    ]
-    assert plan.numbers == [1, 2, 3, 4, 5]
-
-
-def search_with(monkeypatch, folder, outcomes):
-    """Run a search whose attempts end as given: with an error, or well for None, or after the end of the trial of a number."""
-    told, left = [], list(outcomes)
-
-    def attempt(*given):
-        outcome = left.pop(0)
-        if isinstance(outcome, int):
-            begin(folder, outcome, 1, TrialStatus.STOPPED)
-            outcome = RuntimeError("no memory")
-        if outcome:
-            raise outcome
-
-    monkeypatch.setattr(tune_adapter, "_search_once", attempt)
-    control = SearchControl(lambda: False, float("inf"), told.append)
-    with_new_ray(lambda: run_search(SETTINGS, folder, None, None, SimpleNamespace(), control, print), SETTINGS, folder, told.append)
-    return told
+def reason_of(call, *given):
+    with pytest.raises(EndSearch) as caught:
+        call(*given)
+    return caught.value.reason
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("epochs", "is_spent", "failure", "status"),
     [
-        (RuntimeError("2 worker(s) were killed\nmuch more"), "2 worker(s) were killed"),
-        (TuneError("Traceback (most recent call last):\n  File x\nKeyError: 'metrics'\n"), "KeyError: 'metrics'"),
-        (EndSearch(RayLostError("its process raylet died")), "its process raylet died"),
+        (4, False, "", TrialStatus.COMPLETED),
+        (4, True, "", TrialStatus.COMPLETED),
+        (1, True, "", TrialStatus.INTERRUPTED),
+        (1, False, "TrialError: diverged", TrialStatus.FAILED),
+        (0, False, "no memory", TrialStatus.FAILED),
     ],
 )
-def test_a_search_whose_ray_is_lost_goes_on_with_a_new_one_from_its_records(monkeypatch, folder, error, reason):
-    begin(folder, 0, 9, TrialStatus.COMPLETED)
-    told = search_with(monkeypatch, folder, [error, None])
-    assert told == [f"Ray was lost ({reason}); it is started again, and the search goes on from what was recorded"]
+def test_the_status_says_how_a_trial_ended(made, epochs, is_spent, failure, status):
+    trial = made.suggest()
+    for epoch in range(1, epochs + 1):
+        made.report(trial, epoch)
+    made.budget.spent = is_spent
+    if failure:
+        assert made.scheduler.on_trial_result(None, trial, {"failed": failure}) == TrialScheduler.STOP
+    made.complete(trial)
+    record = made.record()
+    assert (record.status, len(record.epochs), record.error) == (status, epochs, failure)
 
 
-def test_a_search_whose_ray_is_lost_again_and_again_fails_with_the_reason(monkeypatch, folder):
-    begin(folder, 0, 9, TrialStatus.COMPLETED)
-    with pytest.raises(SearchError, match="Ray was lost 3 times: no memory"):
-        search_with(monkeypatch, folder, [RuntimeError("no memory")] * 3)
+def test_a_trial_that_asha_stops_is_stopped_with_its_decision(made):
+    better, worse = made.suggest(), made.suggest()
+    assert made.report(better, 1, 0.9) == TrialScheduler.CONTINUE
+    assert made.report(worse, 1, 0.1) == TrialScheduler.STOP
+    made.complete(worse)
+    assert made.record(1).status == "stopped"
+    assert made.run.state.rungs == (RungDecision(1, 0, 0.9, True), RungDecision(1, 1, 0.1, False))
 
 
-def test_a_search_that_gets_on_between_may_lose_its_ray_as_often_as_it_likes(monkeypatch, folder):
-    begin(folder, 0, 9, TrialStatus.COMPLETED)
-    assert len(search_with(monkeypatch, folder, [1, 2, 3, 4, 5, None])) == 5
+def test_the_last_epoch_and_a_spent_time_budget_end_a_trial(made):
+    trial = made.suggest()
+    assert [made.report(trial, epoch) for epoch in (1, 2, 3, 4)] == [TrialScheduler.CONTINUE] * 3 + [TrialScheduler.STOP]
+    made.budget.spent = True
+    assert made.searcher.suggest("next") == Searcher.FINISHED
 
 
-def disk_is_full():
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/study.journal")
+def test_suggestions_carry_number_seed_and_parameters_and_end_after_the_samples(made):
+    configs = [made.suggest().config for _ in range(3)]
+    assert [config["trial"] for config in configs] == [0, 1, 2]
+    assert (configs[0]["lr"], configs[0]["seed"]) == (0.01, made.record(0).seed)
+    assert made.searcher.suggest("next") == Searcher.FINISHED
+    assert [record.origin for record in made.run.state.trials] == ["baseline", "suggested", "suggested"]
 
 
-def wrapped_by_tune(error):
-    """Tune (2.60) turns what its callbacks raise into the text of a traceback; the error itself is its context."""
-    wrapped = TuneError("Traceback (most recent call last):\n ...")
-    wrapped.__context__ = error
-    return wrapped
+def test_a_report_that_a_new_worker_repeats_counts_once(made):
+    trial = made.suggest()
+    made.report(trial, 1)
+    made.report(trial, 2, 0.6)
+    assert made.report(trial, 2, 0.9) == TrialScheduler.CONTINUE
+    assert [epoch.val_accuracy for epoch in made.record().epochs] == [0.5, 0.6]
 
 
-@pytest.mark.parametrize("error", [disk_is_full(), wrapped_by_tune(disk_is_full()), wrapped_by_tune(StorageError("/x/study.journal: no"))])
-def test_a_full_disk_ends_the_search_at_once_whoever_noticed_it(monkeypatch, folder, error):
-    begin(folder, 0, 9, TrialStatus.COMPLETED)
-    with pytest.raises(StorageError, match=r"/x/study\.journal"):
-        search_with(monkeypatch, folder, [error])
+def test_a_trial_that_was_stopped_is_stopped_again_when_a_new_worker_repeats_its_report(made):
+    made.report(made.suggest(), 1, 0.9)
+    trial = made.suggest()
+    assert [made.report(trial, 1, 0.1) for _ in range(2)] == [TrialScheduler.STOP] * 2
 
 
-def test_a_search_of_which_every_trial_failed_fails_with_the_reasons(monkeypatch, folder):
-    log = EventLog(folder.events)
-    for trial in range(2):
-        begin(folder, trial)
-        log.trial_ended(trial, TrialStatus.FAILED, at=3.0, error="TrialError: diverged")
-    with pytest.raises(SearchError, match=r"all 2 trials failed:\n  TrialError: diverged"):
-        search_with(monkeypatch, folder, [None])
+def test_what_runs_is_known_after_every_step(made):
+    running, waiting = made.suggest(), made.suggest()
+    waiting.status = Trial.PENDING
+    made.hooks.on_step_end(iteration=0, trials=[])
+    assert made.run.state.running == {0}
+    made.complete(running)
+    made.hooks.on_step_end(iteration=1, trials=[])
+    assert made.run.state.running == set()
+
+
+def test_a_ctrl_c_ends_the_search_between_two_steps(made):
+    made.hooks.on_step_end(iteration=0, trials=[])
+    made.run.interrupts.pending = True
+    with pytest.raises(KeyboardInterrupt):
+        made.hooks.on_step_end(iteration=1, trials=[])
+
+
+def test_a_trial_whose_worker_died_too_often_has_failed(made):
+    trial = made.suggest()
+    made.recover(trial)
+    made.recover(trial)
+    made.fail(trial)
+    assert made.record().error == "its worker died 3 times; see tune/trial_0000/error.txt"
+
+
+def test_a_trial_whose_worker_hung_says_so(made, monkeypatch):
+    trial = made.suggest()
+    monkeypatch.setattr(made.watchdog, "num_hung", lambda number: 2)
+    made.recover(trial)
+    made.recover(trial)
+    made.fail(trial)
+    assert "its worker died 1 time and sent no report for search.trial_timeout and was ended 2 times" in made.record().error
+
+
+def test_the_death_of_a_worker_between_two_trials_ends_the_search_and_not_the_trial(made):
+    trial = made.suggest()
+    # Tune (2.60) calls both in the same step.
+    made.hooks.on_trial_recover(iteration=5, trials=[], trial=trial)
+    made.iteration = 5
+    assert isinstance(reason_of(made.fail, trial), RayLostError)
+    assert made.record().status == "running"
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_ends_the_search(made):
+    result = {"unsaved": "/x/checkpoint_0.pt: cannot be written: No space left on device."}
+    reason = reason_of(made.scheduler.on_trial_result, None, made.suggest(), result)
+    assert isinstance(reason, StorageError)
+    assert "No space left" in str(reason)
+
+
+def test_a_bug_in_any_hook_ends_the_search_with_the_bug_itself_as_the_reason(made, monkeypatch):
+    trial, bug = made.suggest(), KeyError("a bug")
+
+    def fail(*given, **named):
+        raise bug
+
+    monkeypatch.setattr(made.run, "record", fail)
+    monkeypatch.setattr(made.run, "step", fail)
+    monkeypatch.setattr(made.driver, "limit", fail)
+    monkeypatch.setattr(made.driver, "recovered", fail)
+    monkeypatch.setattr(made.driver, "added", fail)
+    hooks = made.hooks
+    calls = [
+        lambda: made.searcher.suggest("x"),
+        lambda: made.scheduler.on_trial_add(None, trial),
+        lambda: made.report(trial, 1),
+        lambda: hooks.on_step_begin(iteration=0, trials=[]),
+        lambda: hooks.on_step_end(iteration=0, trials=[]),
+        lambda: made.complete(trial),
+        lambda: made.recover(trial),
+        lambda: made.fail(trial),
+    ]
+    assert [reason_of(call) for call in calls] == [bug] * len(calls)
+
+
+def test_an_error_of_rays_in_a_hook_is_kept_as_that(made, monkeypatch):
+    def fail(*given):
+        raise RayActorError
+
+    monkeypatch.setattr(made.watchdog, "look", fail)
+    assert isinstance(reason_of(lambda: made.hooks.on_step_end(iteration=0, trials=[])), RayActorError)
+
+
+def test_nothing_of_ours_is_pickled_into_the_runs_folder(made):
+    for part in (made.searcher, made.scheduler, made.hooks):
+        assert vars(pickle.loads(pickle.dumps(part))) == {}
+
+
+def test_nodes_on_one_host_are_told_apart_and_named_alike_in_every_run():
+    labels = NodeLabels(lambda: {"aaa": "box", "bbb": "box", "ccc": "other"})
+    assert [labels.label(node) for node in ("bbb", "ccc", "aaa", "bbb", "zzz")] == ["box", "other", "box#2", "box", "unknown"]
+
+
+@pytest.fixture
+def joined(make_active_run):
+    """A search on a joined cluster, where one node cannot keep checkpoints."""
+    said = []
+    capacity = SimpleNamespace(probe=StorageProbe("/nfs/run/tune", said.append), limit=lambda: 7)
+    made = Made(make_active_run("search.samples=3"), capacity)
+    made.said = said
+    return made
+
+
+UNREACHED = {"unreached": "Permission denied", "node_id": "new"}
+
+
+def test_a_trial_on_a_node_that_has_not_answered_yet_starts_again_elsewhere_without_having_failed(joined):
+    trial = joined.suggest()
+    assert joined.scheduler.on_trial_result(None, trial, UNREACHED) == TrialScheduler.CONTINUE
+    joined.recover(trial)
+    # Tune counts one failure more, and so do its limit and nobody else.
+    assert trial.max_failures == 3
+    joined.fail(trial)
+    assert "its worker died 1 time;" in joined.record().error
+    joined.scheduler.on_trial_result(None, joined.suggest(), UNREACHED)
+    assert joined.said == ["node new is not used: /nfs/run/tune: Permission denied"]
+
+
+def test_a_node_that_could_keep_checkpoints_before_is_not_to_blame(joined):
+    joined.driver._capacity.probe.good.add("new")
+    reason = reason_of(joined.scheduler.on_trial_result, None, joined.suggest(), UNREACHED)
+    assert str(reason) == "/nfs/run/tune: Permission denied"
+
+
+def test_the_clusters_capacity_limits_how_many_trials_run(joined):
+    joined.hooks.on_step_begin(iteration=0, trials=[])
+    assert joined.hooks._limiter.max_concurrent == 7

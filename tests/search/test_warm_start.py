@@ -7,10 +7,10 @@ import pytest
 from digit_search.config.settings import load_settings, to_toml
 from digit_search.errors import ConfigError, RunFolderError
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
-from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
 from digit_search.search.warm_start import load_warm_start
+from tests.event_log import MadeUpLog
 
 STATUSES = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.FAILED, TrialStatus.INTERRUPTED)
 
@@ -21,7 +21,7 @@ def make_run(results, name, *assignments, fingerprint="same", statuses=STATUSES)
     folder.path.mkdir()
     folder.config.write_text(to_toml(load_settings(None, assignments)))
     folder.environment.write_text(json.dumps({"versions": {}, "data": {"train_fingerprint": fingerprint, "test_fingerprint": ""}}))
-    log = EventLog(folder.events)
+    log = MadeUpLog(folder.events)
     log.phase("search", at=1.0)
     for trial, status in enumerate(statuses):
         log.trial_started(trial, TrialParams(lr=0.001 * (trial + 1)), trial, TrialOrigin.SUGGESTED, at=1.0)
@@ -51,7 +51,7 @@ def test_the_finished_trials_of_each_run_are_taken_and_the_settings_name_its_fol
 def test_what_was_taken_is_in_the_new_runs_events_so_that_the_earlier_run_may_go(tmp_path):
     make_run(tmp_path, "a")
     _, trials = load(tmp_path, "a")
-    log = EventLog(tmp_path / "events.jsonl")
+    log = MadeUpLog(tmp_path / "events.jsonl")
     for earlier in trials:
         log.warm_trial(earlier, at=1.0)
     assert list(load_state(tmp_path / "events.jsonl").warm) == trials

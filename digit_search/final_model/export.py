@@ -1,0 +1,79 @@
+"""What a run delivers: the weights, their predictions on the validation digits, and solution.csv."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from digit_search.data.load import Digits
+from digit_search.data.split import RowSplit
+from digit_search.data.table import label_view, pixel_view
+from digit_search.files.atomic_io import write_atomically
+from digit_search.final_model.predict import predict_table, solution_csv
+from digit_search.records import Confirmation, RetrainRecord, TrialParams
+from digit_search.run.active_run import ActiveRun
+from digit_search.training.batches import place_digits
+from digit_search.training.device import DevicePlan
+from digit_search.training.model import save_weights
+from digit_search.training.predict import predict_probabilities
+
+
+def export_model(
+    run: ActiveRun, digits: Digits, split: RowSplit, plan: DevicePlan, model: nn.Module, params: TrialParams, training: Confirmation
+) -> RetrainRecord:
+    """Write the files that a run delivers, and return the scores of the model.
+
+    Args:
+        run: whose folder the files are written to.
+        digits: all digits of the run.
+        split: which of the labelled ones were validated on.
+        plan: the device that the model is on.
+        model: with its final weights.
+        params: what it was trained with.
+        training: its curve and its validation scores.
+
+    Raises:
+        StorageError: if the disk does not take a file.
+    """
+    folder, batch_size = run.folder, run.settings.training.inference_batch_size
+    save_weights(model, folder.weights)
+    write_validation(folder.validation, model, digits.train, split, plan, batch_size)
+    predicted = predict_table(model, digits.test, plan, batch_size)
+    write_atomically(folder.solution, solution_csv(predicted))
+    return RetrainRecord(
+        trial=training.trial,
+        params=params,
+        seed=training.seed,
+        epochs=training.epochs,
+        best_epoch=training.best_epoch,
+        val_accuracy=training.val_accuracy,
+        val_loss=training.val_loss,
+        num_train=len(split.train),
+        num_validation=len(split.validation),
+        device=training.device,
+        seconds=training.seconds,
+        num_test=len(predicted),
+        test_accuracy=None if digits.answers is None else float(np.mean(predicted == digits.answers)),
+    )
+
+
+def write_validation(path: Path, model: nn.Module, table: pa.Table, split: RowSplit, plan: DevicePlan, batch_size: int) -> None:
+    """Write an Arrow IPC file with row, label, probabilities and pixels of every validation digit, so that a report needs no model."""
+    pixels, labels = pixel_view(table), label_view(table)
+    rows = torch.from_numpy(split.validation.astype(np.int64))
+    probabilities = predict_probabilities(model, place_digits(pixels, labels, plan), rows, plan, batch_size)
+    picked = np.ascontiguousarray(pixels[split.validation])
+    batch = pa.table(
+        {
+            "row": pa.array(split.validation.astype(np.int32)),
+            "label": pa.array(labels[split.validation]),
+            "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(probabilities.ravel()), probabilities.shape[1]),
+            "pixels": pa.FixedSizeListArray.from_arrays(pa.array(picked.ravel()), picked.shape[1]),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_table(batch)
+    write_atomically(path, sink.getvalue().to_pybytes())

@@ -1,0 +1,139 @@
+"""What to try next: Optuna's TPE, asked for one trial at a time.
+
+A suggestion depends only on the run's seed, the trial's number and the trials that have ended. So an interrupted search that resumes
+suggests the same as one that was never interrupted. Each trial has a new sampler, because no file holds a sampler's random state.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import TPESampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from digit_search.config.search_space import Dimension
+from digit_search.records import EarlierTrial, TrialOrigin, TrialParams, TrialRecord
+from digit_search.search.study import Objective, Space, finished_trial, sampler_seed, suggest_params
+
+MAX_VISIBLE = 500
+"""TPE goes through all trials that it sees at every suggestion. Up to this many it sees every trial; above, the older half is dropped,
+repeatedly."""
+NUM_BEST = 25
+"""Of those that are dropped, this many of the best are kept: as many as TPE (Optuna 5.0) treats as good ones at most."""
+SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A trial whose parameters are known: the baseline, a point of the configuration, or a trial that an earlier process started."""
+
+    params: TrialParams
+    origin: TrialOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """What is still to be tried."""
+
+    space: Space
+    fixed: TrialParams
+    """Values of the parameters that the space leaves out."""
+    planned: Mapping[int, PlannedTrial]
+    """By trial number."""
+    numbers: Sequence[int]
+    """The trials that are still to run, in this order."""
+    seed: int
+    startup_trials: int
+    """Trials at random before the model is used. The baseline, the points and a warm start's trials count."""
+    num_warm: int = 0
+    """Trials of other runs that the search learns from."""
+
+
+class VisibleTrials:
+    """The finished trials that TPE sees: all of a short search, the best and the latest of a long one.
+
+    Attributes:
+        num_scored: all trials that ended with a score, also those that TPE no longer sees.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._sign = 1 if objective.mode == "min" else -1
+        self._trials: dict[int, FrozenTrial] = {}
+        """By place: trials of other runs have negative ones, in their order; this run's have their numbers."""
+        self.num_scored = 0
+
+    def add(self, place: int, trial: FrozenTrial | None) -> None:
+        """Take in a trial that ended, which may be outside of the space (None) or without a score: TPE learns nothing from those."""
+        if trial is None or trial.state not in SCORED:
+            return
+        self.num_scored += 1
+        self._trials[place] = trial
+        if len(self._trials) > MAX_VISIBLE:
+            places = sorted(self._trials)
+            best = sorted(places, key=self._rank)[:NUM_BEST]
+            latest = [place for place in places if place not in best][NUM_BEST - MAX_VISIBLE // 2 :]
+            self._trials = {place: self._trials[place] for place in (*best, *latest)}
+
+    def _rank(self, place: int) -> tuple[bool, int, float]:
+        """What sorts better trials first, as TPE does: complete ones by value, then pruned ones by the step they reached and its value."""
+        trial = self._trials[place]
+        if trial.value is not None and trial.state is TrialState.COMPLETE:
+            return False, 0, self._sign * trial.value
+        step = max(trial.intermediate_values)
+        value = self._sign * trial.intermediate_values[step]
+        return True, -step, math.inf if math.isnan(value) else value
+
+    def in_order(self) -> list[FrozenTrial]:
+        """The trials that TPE sees: other runs' first, then this run's by number."""
+        return [self._trials[place] for place in sorted(self._trials)]
+
+
+class Suggester:
+    """Knows the finished trials, and suggests the parameters of the next one."""
+
+    def __init__(self, plan: SearchPlan, objective: Objective, warm: Sequence[EarlierTrial], finished: Sequence[TrialRecord]) -> None:
+        """Take what is to be tried, and the trials of other runs and of this one that have ended already."""
+        # Optuna (5.0) would log a line for the study of every suggestion.
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._plan = plan
+        self._objective = objective
+        self._visible = VisibleTrials(objective)
+        self._is_conditional = any(dimension.when for dimension in plan.space.values() if isinstance(dimension, Dimension))
+        for index, earlier in enumerate(warm):
+            self._visible.add(index - len(warm), finished_trial(earlier.record, plan.space, objective, run=earlier.run))
+        for record in finished:
+            self.learn(record)
+
+    def learn(self, record: TrialRecord) -> None:
+        """Take in a trial that has ended."""
+        self._visible.add(record.trial, finished_trial(record, self._plan.space, self._objective))
+
+    def suggest(self, number: int) -> PlannedTrial:
+        """The parameters of a trial: the planned ones, or what TPE suggests."""
+        plan = self._plan
+        if number in plan.planned:
+            return plan.planned[number]
+        storage = InMemoryStorage()
+        direction = StudyDirection.MINIMIZE if self._objective.mode == "min" else StudyDirection.MAXIMIZE
+        storage.create_new_study([direction], "suggestion")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study = optuna.Study("suggestion", storage, sampler=self._sampler(number))
+            study.add_trials(self._visible.in_order())
+            return PlannedTrial(suggest_params(study.ask(), plan.space, plan.fixed), TrialOrigin.SUGGESTED)
+
+    def _sampler(self, number: int) -> TPESampler:
+        plan = self._plan
+        # Counted here, because TPE counts only the trials that it sees.
+        is_started = self._visible.num_scored >= plan.startup_trials
+        return TPESampler(
+            seed=sampler_seed(plan.seed, number, plan.num_warm),
+            n_startup_trials=0 if is_started else plan.startup_trials,
+            multivariate=True,
+            group=self._is_conditional,
+        )
