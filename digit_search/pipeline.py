@@ -48,7 +48,7 @@ def run(settings: RunSettings, name: str | None, results: Results, say: Say) -> 
         with folder.locked():
             settings = _begin(settings, folder, digits, split, warm)
             with interrupts.bounded(_farewell(folder)), _resumable(folder):
-                say(f"run: {folder.shown()}")
+                say(f"run: {folder.display_path()}")
                 _search_retrain_report(settings, folder, digits, split, interrupts, say)
     return folder
 
@@ -64,7 +64,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
     interrupts = Interrupts()
     with interrupts.caught(), folder.locked(), interrupts.bounded(_farewell(folder)), _resumable(folder):
         if "done" in load_state(folder.events).phases:
-            say(f"{folder.shown()} is finished: {folder.shown(folder.report_html)}")
+            say(f"{folder.display_path()} is finished: {folder.display_path(folder.report_html)}")
             return
         settings = _settings_of(folder)
         digits, split = _read(settings, say)
@@ -72,7 +72,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         check_same_run(folder.environment, digits, force=force)
         folder.delete_temporary_files()
         EventLog(folder.events).phase("resume", at=time.time())
-        say(f"going on with {folder.shown()}")
+        say(f"going on with {folder.display_path()}")
         _search_retrain_report(settings, folder, digits, split, interrupts, say)
 
 
@@ -96,7 +96,7 @@ def _search_retrain_report(
     write_report(folder)
     events.phase("done", at=time.time())
     write_report(folder)
-    say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.shown(folder.report_html)}")
+    say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.display_path(folder.report_html)}")
 
 
 def _search(
@@ -149,12 +149,12 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
 
 
 def _go_on(folder: RunFolder) -> str:
-    return f"python tune_main.py resume {shlex.quote(folder.shown())}"
+    return f"python tune_main.py resume {shlex.quote(folder.display_path())}"
 
 
 def _farewell(folder: RunFolder) -> str:
     """What to tell a user who interrupted the run."""
-    return f"what was recorded is in {folder.shown()}; go on with: {_go_on(folder)}"
+    return f"what was recorded is in {folder.display_path()}; go on with: {_go_on(folder)}"
 
 
 def _write_tables_if_possible(folder: RunFolder) -> None:
@@ -248,7 +248,7 @@ def _confirm(settings: RunSettings, folder: RunFolder, digits: Digits, split: Ro
 
 def _tell_final_model(folder: RunFolder, retrained: RetrainRecord, say: Say) -> None:
     validated = accuracy_text(retrained.val_accuracy, retrained.num_validation)
-    written = f"{folder.shown(folder.weights)}, {folder.shown(folder.solution)}"
+    written = f"{folder.display_path(folder.weights)}, {folder.display_path(folder.solution)}"
     say(f"weights of epoch {retrained.best_epoch:g}, of the lowest validation loss: validation accuracy {validated}; {written}")
     if retrained.test_accuracy is not None:
         say(f"solution.csv against its known answers: accuracy {accuracy_text(retrained.test_accuracy, retrained.num_test)}")
@@ -274,7 +274,7 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
         EventLog(folder.events).phase("resume", at=time.time())
         retrained = _retrain(settings, folder, digits, split, record, settings.retrain.max_epochs, say, resume=False)
         write_report(folder)
-    say(f"report: {folder.shown(folder.report_html)}")
+    say(f"report: {folder.display_path(folder.report_html)}")
     return retrained
 
 
@@ -286,7 +286,7 @@ def _trial_to_retrain(folder: RunFolder, trial: int | None, rank_by: str) -> Tri
         return select_best(history.trials, rank_by)
     found = [record for record in history.trials if record.trial == trial]
     if not found:
-        raise RunFolderError(f"{folder.shown()}: expected a trial from 0 to {len(history.trials) - 1}, found --trial {trial}")
+        raise RunFolderError(f"{folder.display_path()}: expected a trial from 0 to {len(history.trials) - 1}, found --trial {trial}")
     return found[0]
 
 

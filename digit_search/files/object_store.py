@@ -64,8 +64,8 @@ class Remote:
         folder, _, name = parts.path.rpartition("/")
         return Remote(urlunsplit(parts._replace(path=folder))), name
 
-    def shown(self, name: str) -> str:
-        """What to tell the user of a file in here: its URI without pyarrow's options."""
+    def display_uri(self, name: str) -> str:
+        """The URI of a file in this folder as messages show it: without the options for pyarrow."""
         return urlunsplit(urlsplit(self.child(name).uri)._replace(query=""))
 
     def put(self, name: str, content: bytes | memoryview) -> None:
@@ -146,7 +146,7 @@ class Remote:
 
         found = self._ask(name, "read", read)
         if into.tell() > max_bytes:
-            raise StorageError(f"{self.shown(name)}: expected at most {max_bytes} bytes, found more")
+            raise StorageError(f"{self.display_uri(name)}: expected at most {max_bytes} bytes, found more")
         return found
 
     def delete(self, name: str) -> None:
@@ -186,7 +186,7 @@ class Remote:
         """Do something with a file, a few times over where the network may be the reason that it fails."""
         from pyarrow import ArrowException
 
-        place = self.shown(name) if name else self.uri
+        place = self.display_uri(name) if name else self.uri
         for pause in (*RETRY_PAUSES_SECONDS, None):
             try:
                 filesystem, root = connect(self.uri)
@@ -203,7 +203,7 @@ def is_uri(text: str) -> bool:
     return "://" in text
 
 
-def place_of(text: str) -> Path | Remote:
+def parse_location(text: str) -> Path | Remote:
     """The folder, or the place in a store, that the user means.
 
     Raises:

@@ -95,7 +95,7 @@ class RemoteCheckpoints:
     def contents(self, max_bytes: int) -> Iterator[tuple[str, bytes]]:
         for _, name in sorted(self._steps().items(), reverse=True):
             if (content := self.remote.get(name, max_bytes)) is not None:
-                yield self.remote.shown(name), content
+                yield self.remote.display_uri(name), content
 
     def write_error(self, text: str) -> None:
         self.remote.put("error.log", text.encode())

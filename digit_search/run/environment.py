@@ -98,7 +98,7 @@ def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit)
     return json.dumps(values, indent=2) + "\n"
 
 
-def recorded_surroundings(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
+def recorded_environment(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
     """The fingerprints of train.csv and test.csv, and the versions, that a run began with.
 
     Raises:
@@ -149,7 +149,7 @@ def check_same_run(path: Path, digits: Digits, *, force: bool) -> None:
     Raises:
         RunFolderError: naming each difference.
     """
-    fingerprints, versions = recorded_surroundings(path)
+    fingerprints, versions = recorded_environment(path)
     for name, before, now in zip(("train", "test"), fingerprints, (digits.train_fingerprint, digits.test_fingerprint), strict=True):
         if before != now:
             raise RunFolderError(

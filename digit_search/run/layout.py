@@ -39,17 +39,17 @@ class RunFolder:
         return self.path.name
 
     @property
-    def is_here(self) -> bool:
-        """Whether the run is kept in `path`, and not elsewhere with its working copy there."""
+    def is_local(self) -> bool:
+        """Whether the run is kept in `path`; otherwise `path` is the working copy of a run in an object store."""
         return True
 
     @property
-    def address(self) -> str:
-        """Where the run is kept, the same from everywhere."""
+    def location(self) -> str:
+        """The absolute path or the URI of the run, whatever name it was opened by."""
         return str(self.path.resolve())
 
-    def shown(self, file: Path | None = None) -> str:
-        """What to tell the user of where the run, or this file of it, is kept."""
+    def display_path(self, file: Path | None = None) -> str:
+        """The path or URI of the run, or of this file of it, as messages show it."""
         return str(self.path if file is None else file)
 
     @property

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from digit_search.files.object_store import Remote, is_uri, place_of
+from digit_search.files.object_store import Remote, is_uri, parse_location
 from digit_search.run.layout import RunFolder, check_new_run, check_run_name, create_run_folder, open_run_folder
 from digit_search.storage.remote_run import check_new_remote_run, remote_run, snapshot
 
@@ -39,7 +39,7 @@ def create(results: Results, name: str) -> RunFolder:
 def _place(run: str, results: Results) -> Results:
     """Where a run is: it is given by its own URI, or by its name among remote results; a path or a name is a local one's."""
     if is_uri(run):
-        return place_of(run)
+        return parse_location(run)
     return results if isinstance(results, Path) else results.child(check_run_name(run))
 
 
@@ -73,9 +73,9 @@ def split_file(file: Results) -> tuple[Results, str]:
     return (file.parent, file.name) if isinstance(file, Path) else file.split()
 
 
-def shown_in(place: Results, name: str) -> str:
-    """What to tell the user of where this file is."""
-    return str(place / name) if isinstance(place, Path) else place.shown(name)
+def display_path(place: Results, name: str) -> str:
+    """The path or URI of a file as messages show it."""
+    return str(place / name) if isinstance(place, Path) else place.display_uri(name)
 
 
 @contextmanager

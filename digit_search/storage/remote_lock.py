@@ -72,7 +72,7 @@ class RemoteLock:
                 raise RunFolderError(
                     f"{self._remote.uri}: another process works on this run: on {before.host}, last heard of {fresh[LOCK]:.0f} s ago; wait "
                     f"for it to end. One that is lost gives the run free after {STALE_SECONDS / 60:.0f} minutes, or when "
-                    f"{self._remote.shown(LOCK)} is deleted"
+                    f"{self._remote.display_uri(LOCK)} is deleted"
                 )
             self._newest = before.newest
             self.knows_newest = bool(before.newest)

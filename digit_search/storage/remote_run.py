@@ -40,15 +40,15 @@ class RemoteRunFolder(RunFolder):
     is_new: bool = False
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         return False
 
     @property
-    def address(self) -> str:
+    def location(self) -> str:
         return self.remote.uri
 
-    def shown(self, file: Path | None = None) -> str:
-        return self.remote.uri if file is None else self.remote.shown(file.relative_to(self.path).as_posix())
+    def display_path(self, file: Path | None = None) -> str:
+        return self.remote.uri if file is None else self.remote.display_uri(file.relative_to(self.path).as_posix())
 
     @property
     def trials_location(self) -> str:
@@ -195,7 +195,7 @@ def check_new_remote_run(remote: Remote) -> None:
 
 def _check_is_run(folder: RemoteRunFolder) -> None:
     if not folder.config.is_file():
-        raise RunFolderError(f"{folder.remote.uri}: expected a run, found none; there is no {folder.shown(folder.config)}")
+        raise RunFolderError(f"{folder.remote.uri}: expected a run, found none; there is no {folder.display_path(folder.config)}")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 
 from digit_search.errors import RunFolderError, StorageError
 from digit_search.files import object_store
-from digit_search.files.object_store import Remote, place_of
+from digit_search.files.object_store import Remote, parse_location
 from tests.own_process import in_own_process
 
 
@@ -17,30 +17,30 @@ from tests.own_process import in_own_process
 )
 def test_a_uri_that_names_no_folder_in_a_store_is_refused(text):
     with pytest.raises(RunFolderError, match="expected a folder in a bucket"):
-        place_of(text)
+        parse_location(text)
 
 
 def test_an_unknown_store_is_refused_with_those_that_there_are():
     with pytest.raises(RunFolderError, match="expected a folder, or a URI that begins with s3://, gs://, file://"):
-        place_of("ftp://host/x")
+        parse_location("ftp://host/x")
 
 
 def test_credentials_in_a_uri_are_refused_and_not_repeated():
     with pytest.raises(RunFolderError, match="expected no credentials") as refused:
-        place_of("s3://key:secret@bucket/x")
+        parse_location("s3://key:secret@bucket/x")
     assert "secret" not in str(refused.value)
 
 
 def test_a_folder_is_a_path_and_a_uri_keeps_its_options_behind_every_name():
-    assert place_of("results") == Path("results")
-    place = place_of("s3://bucket/results/?scheme=http").child("run")
+    assert parse_location("results") == Path("results")
+    place = parse_location("s3://bucket/results/?scheme=http").child("run")
     assert (place.uri, place.name) == ("s3://bucket/results/run?scheme=http", "run")
-    assert place.shown("trials.csv") == "s3://bucket/results/run/trials.csv"
+    assert place.display_uri("trials.csv") == "s3://bucket/results/run/trials.csv"
     assert place.split() == (Remote("s3://bucket/results?scheme=http"), "run")
 
 
 def test_files_are_written_read_listed_and_deleted(tmp_path):
-    place = place_of(f"file://{tmp_path}/results/run")
+    place = parse_location(f"file://{tmp_path}/results/run")
     assert place.files() == {}
     assert place.get("a", 10) is None
     place.put("a", b"old")
@@ -59,14 +59,14 @@ def test_files_are_written_read_listed_and_deleted(tmp_path):
 
 
 def test_a_file_beyond_its_limit_is_refused(tmp_path):
-    place = place_of(f"file://{tmp_path}")
+    place = parse_location(f"file://{tmp_path}")
     place.put("a", b"1234")
     with pytest.raises(StorageError, match=r"/a: expected at most 3 bytes, found more"):
         place.get("a", 3)
 
 
 def test_a_file_of_a_name_with_blanks_is_found_again(tmp_path):
-    place = place_of(f"file://{tmp_path}/my%20results")
+    place = parse_location(f"file://{tmp_path}/my%20results")
     place.put("a", b"1")
     assert (tmp_path / "my results" / "a").read_bytes() == b"1"
 

@@ -17,7 +17,7 @@ from digit_search.report.build import write_report, write_tables
 from digit_search.report.predictions import load_predictions
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
-from digit_search.run.environment import recorded_surroundings
+from digit_search.run.environment import recorded_environment
 from digit_search.run.events import MAX_EVENT_BYTES
 from digit_search.run.layout import RunFolder, create_run_folder, open_run_folder
 from digit_search.run.state import load_state
@@ -122,7 +122,7 @@ def test_absurd_surroundings_are_refused_and_left_out_of_a_report(make_run, cont
     folder = make_run()
     folder.environment.write_bytes(content)
     with pytest.raises(RunFolderError, match=r"environment\.json"):
-        recorded_surroundings(folder.environment)
+        recorded_environment(folder.environment)
     summarize(load_run_data(folder))
 
 

@@ -8,14 +8,14 @@ import time
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.files.object_store import place_of
+from digit_search.files.object_store import parse_location
 from digit_search.storage import remote_lock
 from digit_search.storage.remote_lock import STALE_SECONDS, RemoteLock
 
 
 @pytest.fixture
 def place(tmp_path):
-    return place_of(f"file://{tmp_path}/results/run")
+    return parse_location(f"file://{tmp_path}/results/run")
 
 
 def age(path, seconds):
