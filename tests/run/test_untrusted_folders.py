@@ -36,7 +36,7 @@ def test_a_link_in_a_runs_folder_is_refused_and_what_it_leads_to_is_left_alone(t
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(precious if link.suffix or place == ".lock" else precious.parent)
-    with pytest.raises(RunFolderError, match=rf"{link.name}: expected files and folders alone in a run's folder, found a link"):
+    with pytest.raises(RunFolderError, match=rf"{link.name}: expected only files and folders in a run's folder, found a link"):
         open_run_folder("demo", folder.parent)
     assert precious.read_text() == "[search]\nsamples = 1\n"
 
@@ -58,7 +58,7 @@ def test_a_new_run_does_not_follow_links_in_a_folder_that_looks_like_one_that_di
     (tmp_path / "results" / "demo").mkdir(parents=True)
     (tmp_path / "results" / "demo" / place).symlink_to(precious)
     with (
-        pytest.raises(RunFolderError, match=f"{place}: expected files and folders alone"),
+        pytest.raises(RunFolderError, match=f"{place}: expected only files and folders"),
         create_run_folder(tmp_path / "results", "demo").locked(),
     ):
         pass
