@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digit_search.errors import RunFolderError
-from digit_search.files.atomic_io import TEMPORARY, delete_temporary_files
+from digit_search.files.atomic_io import TEMPORARY_SUFFIX, delete_temporary_files
 from digit_search.run.lock import LOCK, locked_folder
 
 _JOURNAL_LOCK = "study.journal.lock"
@@ -160,7 +160,7 @@ class RunFolder:
         """Whether a run of this name stopped before it began: the folder has only the files that are written before config.toml."""
         if not self.path.is_dir() or self.path.is_symlink():
             return False
-        return all(path.name in FILES_BEFORE_CONFIG or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
+        return all(path.name in FILES_BEFORE_CONFIG or path.name.endswith(TEMPORARY_SUFFIX) for path in self.path.iterdir())
 
     def locked(self) -> AbstractContextManager[None]:
         """Be the only process that works on this run.

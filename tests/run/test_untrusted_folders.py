@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digit_search.errors import DataError, DigitSearchError, RunFolderError
-from digit_search.files.atomic_io import write_atomically
 from digit_search.files.bounded_io import MAX_JSON_BYTES, max_file_bytes
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.predictions import load_predictions
@@ -77,21 +76,11 @@ def test_a_runs_folder_that_is_itself_a_link_is_the_users_choice(tmp_path, make_
     assert open_run_folder(str(tmp_path / "disk"), folder.parent).config.is_file()
 
 
-def test_what_is_written_replaces_a_link_and_never_follows_one(tmp_path):
-    precious = tmp_path / "precious"
-    precious.write_text("keep")
-    (tmp_path / "report.html").symlink_to(precious)
-    (tmp_path / f".report.html.{os.getpid()}.tmp").symlink_to(precious)
-    write_atomically(tmp_path / "report.html", "new")
-    assert (precious.read_text(), (tmp_path / "report.html").read_text()) == ("keep", "new")
-    assert not (tmp_path / "report.html").is_symlink()
-
-
 def test_events_beyond_the_limit_are_refused_unread(tmp_path):
     path = tmp_path / "events.jsonl"
     with path.open("wb") as file:
         file.truncate(max_file_bytes() + 1)
-    with pytest.raises(RunFolderError, match=rf"expected at most {max_file_bytes()} bytes, found more; .* take a machine with more"):
+    with pytest.raises(RunFolderError, match=rf"expected at most {max_file_bytes()} bytes, found more; .* use a machine with more memory"):
         load_state(path)
 
 
