@@ -84,7 +84,7 @@ class RemoteCheckpoints:
         # In memory, because a write that is broken off half-way would still become an object, and so that it can be tried again.
         content = io.BytesIO()
         yield content
-        self.remote.put(f"checkpoint_{step}.pt", content.getbuffer())
+        self.remote.write(f"checkpoint_{step}.pt", content)
         steps = self._steps()
         earlier = max((other for other in steps if other < step), default=None)
         for other, name in steps.items():
