@@ -45,7 +45,7 @@ def test_a_runs_folder_from_a_stranger_names_no_place_to_write_to(tmp_path, monk
     folder = make_run([TrialStatus.COMPLETED])
     folder.config.write_text(f'[data]\ndir = "{tiny_data}"\ncache_dir = "{tmp_path / "elsewhere"}"\n')
     # This environment.json is none of a real run, so it goes no further than its digits.
-    with pytest.raises(RunFolderError, match="surroundings"):
+    with pytest.raises(RunFolderError, match="environment in which the run began"):
         go_on(folder)
     assert not (tmp_path / "elsewhere").exists()
     assert len(list((tmp_path / "cache" / "digit_search").glob("*.arrow"))) == 2

@@ -1,4 +1,4 @@
-"""A run's folder from a stranger: no way out of it, no hang, and a report or one of our errors from any content."""
+"""A run's folder from a stranger: nothing is written outside of it, nothing hangs, and any content gives a report or one of our errors."""
 
 import json
 import os
@@ -26,7 +26,7 @@ PLACES += ["tune", "tune/trial_0000", "tune/trial_0000/checkpoint_0.pt", "retrai
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_link_in_a_runs_folder_is_refused_and_what_it_leads_to_is_left_alone(tmp_path, make_run, place):
+def test_a_link_in_a_runs_folder_is_refused_and_its_target_is_not_changed(tmp_path, make_run, place):
     folder = make_run().path
     (tmp_path / "elsewhere").mkdir()
     precious = tmp_path / "elsewhere" / "precious"
@@ -41,7 +41,7 @@ def test_a_link_in_a_runs_folder_is_refused_and_what_it_leads_to_is_left_alone(t
 
 
 @pytest.mark.parametrize("place", ["events.jsonl", "environment.json", "validation.arrow", "tune/trial_0000/checkpoint_0.pt"])
-def test_a_pipe_in_a_runs_folder_is_refused_and_not_waited_for(make_run, place):
+def test_a_pipe_in_a_runs_folder_is_refused_without_waiting_for_it(make_run, place):
     folder = make_run().path
     (folder / "tune" / "trial_0000").mkdir(parents=True)
     (folder / place).unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def test_a_pipe_in_a_runs_folder_is_refused_and_not_waited_for(make_run, place):
 
 
 @pytest.mark.parametrize("place", [".lock", "events.jsonl", "environment.json"])
-def test_a_new_run_does_not_follow_links_in_a_folder_that_looks_like_one_that_died_at_its_start(tmp_path, place):
+def test_a_new_run_follows_no_link_in_a_folder_that_looks_like_an_incomplete_run(tmp_path, place):
     precious = tmp_path / "precious"
     precious.write_text("keep")
     (tmp_path / "results" / "demo").mkdir(parents=True)
@@ -64,19 +64,19 @@ def test_a_new_run_does_not_follow_links_in_a_folder_that_looks_like_one_that_di
     assert precious.read_text() == "keep"
 
 
-def test_the_lock_that_a_killed_optuna_dashboard_left_blocks_nothing(make_run):
+def test_the_lock_of_a_killed_optuna_dashboard_is_accepted(make_run):
     folder = make_run()
     (folder.path / "study.journal.lock").symlink_to("no such file")
     assert open_run_folder("demo", folder.path.parent).config.is_file()
 
 
-def test_a_runs_folder_that_is_itself_a_link_is_the_users_choice(tmp_path, make_run):
+def test_a_runs_folder_may_itself_be_a_link(tmp_path, make_run):
     folder = make_run().path
     (tmp_path / "disk").symlink_to(folder.resolve())
     assert open_run_folder(str(tmp_path / "disk"), folder.parent).config.is_file()
 
 
-def test_events_beyond_the_limit_are_refused_unread(tmp_path):
+def test_events_beyond_the_limit_are_refused_without_reading_them(tmp_path):
     path = tmp_path / "events.jsonl"
     with path.open("wb") as file:
         file.truncate(max_file_bytes() + 1)
@@ -99,7 +99,7 @@ def test_events_beyond_the_limit_are_refused_unread(tmp_path):
         b'{"event": "x", "at": 1, "v": "' + b"a" * MAX_EVENT_BYTES + b'"}',
     ],
 )
-def test_absurd_events_are_refused(tmp_path, line):
+def test_malformed_events_are_refused(tmp_path, line):
     path = tmp_path / "events.jsonl"
     path.write_bytes(line + b"\n")
     with pytest.raises(RunFolderError, match=r"events\.jsonl"):
@@ -107,7 +107,7 @@ def test_absurd_events_are_refused(tmp_path, line):
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 5000, b"[]", b'{"data": 3}', b"\xff", b" " * MAX_JSON_BYTES + b"{}"])
-def test_absurd_surroundings_are_refused_and_left_out_of_a_report(make_run, content):
+def test_a_malformed_environment_is_refused_and_left_out_of_a_report(make_run, content):
     folder = make_run()
     folder.environment.write_bytes(content)
     with pytest.raises(RunFolderError, match=r"environment\.json"):
@@ -123,14 +123,14 @@ JSON_VALUES = st.recursive(
 
 
 def spots(value: object) -> list[tuple[object, object]]:
-    """Every table or list inside of a JSON value with each of its keys."""
+    """Every table and list in a JSON value, with each of its keys."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [spot for key, inner in inside for spot in ((value, key), *spots(inner))]
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_any_value_in_any_event_is_a_report_or_refused(tmp_path_factory, finished_run, data):
+def test_any_value_in_any_event_gives_a_report_or_is_refused(tmp_path_factory, finished_run, data):
     folder = RunFolder(tmp_path_factory.getbasetemp() / "strange")
     if not folder.path.exists():
         shutil.copytree(finished_run.path, folder.path)
@@ -150,7 +150,7 @@ def test_any_value_in_any_event_is_a_report_or_refused(tmp_path_factory, finishe
 
 
 def validation_file(path, **columns) -> None:
-    """Predictions of two digits, some columns changed."""
+    """Write predictions of two digits; `columns` replaces some of the columns."""
     table = {
         "row": pa.array([0, 1], pa.int32()),
         "label": pa.array([1, 2], pa.uint8()),
@@ -173,7 +173,7 @@ def validation_file(path, **columns) -> None:
         {"probabilities": pa.array([None, [0.1] * 10], pa.list_(pa.float32(), 10))},
     ],
 )
-def test_strange_predictions_are_refused(tmp_path, columns):
+def test_predictions_with_wrong_columns_are_refused(tmp_path, columns):
     validation_file(tmp_path / "good.arrow")
     assert len(load_predictions(tmp_path / "good.arrow")) == 2
     validation_file(tmp_path / "strange.arrow", **columns)
@@ -182,7 +182,7 @@ def test_strange_predictions_are_refused(tmp_path, columns):
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
-def test_predictions_that_would_unpack_to_much_are_refused_unread(tmp_path, codec):
+def test_compressed_predictions_are_refused_without_unpacking_them(tmp_path, codec):
     path = tmp_path / "bomb.arrow"
     table = pa.table({"row": pa.array(np.zeros(4_000_000, np.int32))})
     with (
@@ -198,7 +198,7 @@ def test_predictions_that_would_unpack_to_much_are_refused_unread(tmp_path, code
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_predictions_with_any_damage_are_taken_or_refused(tmp_path_factory, data):
+def test_predictions_with_any_damage_are_accepted_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.arrow"
     validation_file(path)
     content = bytearray(path.read_bytes())
@@ -213,7 +213,7 @@ def test_predictions_with_any_damage_are_taken_or_refused(tmp_path_factory, data
         assert found.probabilities.shape == (len(found), 10)
 
 
-def test_hostile_names_in_a_whole_report_stay_text(make_run):
+def test_a_hostile_name_is_plain_text_in_the_report(make_run):
     folder = make_run(finished=True)
     folder.events.write_text(folder.events.read_text().replace('"device": "cpu"', '"device": "=cmd|1</script><script>alert(1)</script>"'))
     write_report(folder)
