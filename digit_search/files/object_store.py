@@ -103,15 +103,16 @@ class Remote:
         """
 
         def write(filesystem: "FileSystem", path: str) -> None:
-            source.seek(0)
-            if filesystem.type_name != "local":
-                _write_object(filesystem, path, source, max_bytes)
-                return
             # An object appears when it is complete, but a local file when it is opened.
-            temporary = f"{path}.{os.getpid()}.tmp"
-            filesystem.create_dir(path.rpartition("/")[0])
-            _write_object(filesystem, temporary, source, max_bytes)
-            filesystem.move(temporary, path)
+            is_local = filesystem.type_name == "local"
+            target = f"{path}.{os.getpid()}.tmp" if is_local else path
+            if is_local:
+                filesystem.create_dir(path.rpartition("/")[0])
+            source.seek(0)
+            with filesystem.open_output_stream(target) as stream:
+                _copy(source, stream, max_bytes)
+            if is_local:
+                filesystem.move(target, path)
 
         self._request(name, "written", write)
 
@@ -261,10 +262,9 @@ def _with_timeouts(filesystem: "FileSystem", uri: str) -> "FileSystem":
     """
     from pyarrow.fs import S3FileSystem
 
-    parts = urlsplit(uri)
-    options = dict(parse_qsl(parts.query))
+    options = dict(parse_qsl(urlsplit(uri).query))
     return S3FileSystem(
-        anonymous=parts.username == "anonymous",
+        anonymous=urlsplit(uri).username == "anonymous",
         region=filesystem.region,
         scheme=options.get("scheme"),
         endpoint_override=options.get("endpoint_override"),
@@ -273,11 +273,6 @@ def _with_timeouts(filesystem: "FileSystem", uri: str) -> "FileSystem":
         allow_delayed_open=options.get("allow_delayed_open", "true").lower() in ("true", "1"),
         **S3_TIMEOUTS,
     )
-
-
-def _write_object(filesystem: "FileSystem", path: str, source: BinaryIO, max_bytes: int | None) -> None:
-    with filesystem.open_output_stream(path) as stream:
-        _copy(source, stream, max_bytes)
 
 
 def _copy(source: BinaryIO, target: BinaryIO, max_bytes: int | None) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +100,13 @@ def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit)
     return json.dumps(values, indent=2) + "\n"
 
 
-def _read_environment(path: Path) -> dict[str, Any]:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise a RunFolderError if what is read in here is not what `describe_environment` wrote."""
     try:
-        environment = parse_json(read_bounded(path, MAX_JSON_BYTES))
-        if not isinstance(environment, dict):
-            raise ValueError("not a table")
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    return environment
-
-
-def _unreadable(path: Path, error: Exception) -> RunFolderError:
-    return RunFolderError(f"{path}: expected the environment in which the run began, found none that can be read ({error})")
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{path}: expected the environment in which the run began, found none that can be read ({error})") from error
 
 
 def recorded_environment(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
@@ -118,17 +115,25 @@ def recorded_environment(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
     Raises:
         RunFolderError: if they cannot be read.
     """
-    environment = _read_environment(path)
-    try:
-        data, versions = environment["data"], dict(environment["versions"])
-        return (data["train_fingerprint"], data["test_fingerprint"]), versions
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, error) from error
+    with _readable(path):
+        environment = parse_json(read_bounded(path, MAX_JSON_BYTES))
+        fingerprints = environment["data"]["train_fingerprint"], environment["data"]["test_fingerprint"]
+        versions = dict(environment["versions"])
+    return fingerprints, versions
 
 
-CHANGEABLE = (
-    *("ray", "resources.workers", "data.dir", "data.cache_dir", "data.max_csv_bytes"),
-    *("search.warm_start", "search.max_failures", "search.trial_timeout", "search.time_budget"),
+CHANGEABLE = frozenset(
+    {
+        "ray",
+        "resources.workers",
+        "data.dir",
+        "data.cache_dir",
+        "data.max_csv_bytes",
+        "search.warm_start",
+        "search.max_failures",
+        "search.trial_timeout",
+        "search.time_budget",
+    }
 )
 """Settings that do not change the result of a run that has begun. A run may be resumed with others, e.g. with fewer workers."""
 
@@ -139,7 +144,8 @@ def check_same_settings(path: Path, settings: RunSettings) -> None:
     Raises:
         RunFolderError: with each difference.
     """
-    recorded = _read_environment(path).get("settings", {})
+    with _readable(path):
+        recorded = parse_json(read_bounded(path, MAX_JSON_BYTES)).get("settings", {})
     if changed := _changed_settings(recorded, to_tree(settings)):
         raise RunFolderError(
             f"{path.with_name('config.toml')}: expected the settings that the run began with, found others: {'; '.join(changed)}. "
