@@ -137,27 +137,27 @@ def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
 
 def _search(arguments: argparse.Namespace) -> None:
     from digit_search.config.settings import load_settings
-    from digit_search.files.object_store import place_of
+    from digit_search.files.object_store import parse_location
     from digit_search.pipeline import run
 
     settings = load_settings(arguments.config, arguments.assignments, search_flags(arguments))
-    run(settings, arguments.name, place_of(arguments.results), say)
+    run(settings, arguments.name, parse_location(arguments.results), say)
 
 
 def _resume(arguments: argparse.Namespace) -> None:
-    from digit_search.files.object_store import place_of
+    from digit_search.files.object_store import parse_location
     from digit_search.pipeline import resume
     from digit_search.storage.locate import find
 
-    resume(find(arguments.run, place_of(arguments.results)), say, force=arguments.force)
+    resume(find(arguments.run, parse_location(arguments.results)), say, force=arguments.force)
 
 
 def _retrain(arguments: argparse.Namespace) -> None:
-    from digit_search.files.object_store import place_of
+    from digit_search.files.object_store import parse_location
     from digit_search.pipeline import retrain_run
     from digit_search.storage.locate import find
 
-    retrain_run(find(arguments.run, place_of(arguments.results)), arguments.trial, arguments.retrain_max_epochs, say)
+    retrain_run(find(arguments.run, parse_location(arguments.results)), arguments.trial, arguments.retrain_max_epochs, say)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -167,10 +167,10 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from digit_search.files.object_store import place_of
+    from digit_search.files.object_store import parse_location
     from digit_search.storage.locate import reading
 
-    results = place_of(arguments.results)
+    results = parse_location(arguments.results)
     with contextlib.ExitStack() as opened:
         folders = [opened.enter_context(reading(run, results)) for run in arguments.runs]
         if arguments.out and (arguments.json or len(folders) == 1):
@@ -183,29 +183,30 @@ def _report(arguments: argparse.Namespace) -> None:
 def _report_on(folders: Sequence["RunFolder"], arguments: argparse.Namespace) -> str:
     """Write, or return, what was asked for of the runs; return what to tell."""
     from digit_search.errors import RunFolderError
-    from digit_search.files.object_store import place_of
+    from digit_search.files.object_store import parse_location
     from digit_search.report.build import comparison_name, summary_tree, write_comparison, write_report
     from digit_search.run.events import read_events
-    from digit_search.storage.locate import shown_in, split_file, writing
+    from digit_search.storage.locate import display_path, split_file, writing
 
     for folder in folders:
         if not any(True for _ in read_events(folder.events)):
             raise RunFolderError(
-                f"{folder.shown(folder.events)}: expected the run's events, found none; its tables and its report are left as they are"
+                f"{folder.display_path(folder.events)}: expected the run's events, found none; "
+                "its tables and its report are left as they are"
             )
     if arguments.json:
         return json.dumps(summary_tree(folders), indent=2)
     if len(folders) == 1:
         write_report(folders[0])
-        return f"report: {folders[0].shown(folders[0].report_html)}"
+        return f"report: {folders[0].display_path(folders[0].report_html)}"
     if arguments.out:
-        place, name = split_file(place_of(arguments.out))
+        place, name = split_file(parse_location(arguments.out))
     else:
-        place, name = place_of(arguments.results), comparison_name(folders)
+        place, name = parse_location(arguments.results), comparison_name(folders)
     with writing(place) as written:
         page = (written / name).with_suffix(".html")
         table = write_comparison(folders, page)
-    return f"comparison: {shown_in(place, page.name)}, {shown_in(place, table.name)}"
+    return f"comparison: {display_path(place, page.name)}, {display_path(place, table.name)}"
 
 
 def _doctor(arguments: argparse.Namespace) -> None:

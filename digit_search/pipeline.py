@@ -47,7 +47,7 @@ def run(settings: RunSettings, name: str | None, results: Results, say: Say) -> 
         with folder.locked():
             settings = _begin(settings, folder, digits, split, warm)
             with interrupts.bounded(_farewell(folder)), _resumable(folder):
-                say(f"run: {folder.shown()}")
+                say(f"run: {folder.display_path()}")
                 _search_retrain_report(ActiveRun(settings, folder, say, interrupts), digits, split)
     return folder
 
@@ -63,7 +63,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
     interrupts = Interrupts()
     with interrupts.caught(), folder.locked(), interrupts.bounded(_farewell(folder)), _resumable(folder):
         if "done" in load_state(folder.events).phases:
-            say(f"{folder.shown()} is finished: {folder.shown(folder.report_html)}")
+            say(f"{folder.display_path()} is finished: {folder.display_path(folder.report_html)}")
             return
         settings = load_settings(folder.config)
         digits, split = _read(settings, say)
@@ -72,7 +72,7 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
         folder.delete_temporary_files()
         active = ActiveRun(settings, folder, say, interrupts)
         active.start_phase("resume")
-        say(f"resuming {folder.shown()}")
+        say(f"resuming {folder.display_path()}")
         _search_retrain_report(active, digits, split)
 
 
@@ -94,7 +94,7 @@ def _search_retrain_report(run: ActiveRun, digits: Digits, split: RowSplit) -> N
     done = PhaseStarted(name="done")
     write_report(folder, state.after(done))
     run.record(done)
-    run.say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.shown(folder.report_html)}")
+    run.say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.display_path(folder.report_html)}")
 
 
 def _search(run: ActiveRun, digits: Digits, split: RowSplit, started_at: float) -> None:
@@ -144,12 +144,12 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
 
 
 def _resume_command(folder: RunFolder) -> str:
-    return f"python tune_main.py resume {shlex.quote(folder.shown())}"
+    return f"python tune_main.py resume {shlex.quote(folder.display_path())}"
 
 
 def _farewell(folder: RunFolder) -> str:
     """What to tell a user who interrupted the run."""
-    return f"what was recorded is in {folder.shown()}; resume with: {_resume_command(folder)}"
+    return f"what was recorded is in {folder.display_path()}; resume with: {_resume_command(folder)}"
 
 
 def _write_tables_if_possible(folder: RunFolder) -> None:
@@ -220,7 +220,7 @@ def _confirm(run: ActiveRun, digits: Digits, split: RowSplit) -> None:
 
 def _say_final_model(run: ActiveRun, retrained: RetrainRecord) -> None:
     validated = accuracy_text(retrained.val_accuracy, retrained.num_validation)
-    written = f"{run.folder.shown(run.folder.weights)}, {run.folder.shown(run.folder.solution)}"
+    written = f"{run.folder.display_path(run.folder.weights)}, {run.folder.display_path(run.folder.solution)}"
     run.say(f"weights of epoch {retrained.best_epoch:g}, with the lowest validation loss: validation accuracy {validated}; {written}")
     if retrained.test_accuracy is not None:
         run.say(f"solution.csv against its known answers: accuracy {accuracy_text(retrained.test_accuracy, retrained.num_test)}")
@@ -242,7 +242,7 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
         active.start_phase("resume")
         retrained = _retrain(active, digits, split, record, resume=False)
         write_report(folder, active.state)
-    say(f"report: {folder.shown(folder.report_html)}")
+    say(f"report: {folder.display_path(folder.report_html)}")
     return retrained
 
 
@@ -254,7 +254,7 @@ def _trial_to_retrain(run: ActiveRun, trial: int | None) -> TrialRecord:
         return select_best(state.trials, run.settings.search.rank_by)
     matches = [record for record in state.trials if record.trial == trial]
     if not matches:
-        raise RunFolderError(f"{run.folder.shown()}: expected a trial from 0 to {len(state.trials) - 1}, found --trial {trial}")
+        raise RunFolderError(f"{run.folder.display_path()}: expected a trial from 0 to {len(state.trials) - 1}, found --trial {trial}")
     return matches[0]
 
 

@@ -1,4 +1,4 @@
-"""A store that can fail: an object store's behaviour over a local folder, behind pyarrow's own interface for file systems in Python."""
+"""A store that can fail. It keeps its objects in a local folder, and pyarrow uses it like any of its file systems."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pyarrow.fs as fs
 
 
 class FlakyStore(fs.FileSystemHandler):
-    """Takes files without folders, as an object store does; tells what was done, and fails where it is told to."""
+    """Accepts files without folders, as an object store does. It lists the requests that it did, and fails when a test says so."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -14,12 +14,12 @@ class FlakyStore(fs.FileSystemHandler):
         self._local = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
         self.done: list[str] = []
         self.failures_left = 0
-        """So many of the next requests fail, as those of a network do."""
+        """This many of the next requests fail with an error of the network."""
 
     def uri(self, name: str) -> str:
         return f"s3://bucket/{name}"
 
-    def _ask(self, request: str) -> None:
+    def _request(self, request: str) -> None:
         if self.failures_left > 0:
             self.failures_left -= 1
             raise OSError("AWS Error NETWORK_CONNECTION during PutObject operation")
@@ -32,24 +32,24 @@ class FlakyStore(fs.FileSystemHandler):
         return self._local.get_file_info(paths)
 
     def get_file_info_selector(self, selector):
-        self._ask("list")
+        self._request("list")
         return self._local.get_file_info(selector)
 
     def open_input_stream(self, path):
-        self._ask(f"get {path}")
+        self._request(f"get {path}")
         return self._local.open_input_stream(path)
 
     def open_output_stream(self, path, metadata):
-        self._ask(f"put {path}")
+        self._request(f"put {path}")
         (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
         return self._local.open_output_stream(path)
 
     def delete_file(self, path):
-        self._ask(f"delete {path}")
+        self._request(f"delete {path}")
         self._local.delete_file(path)
 
-    def _not_asked(self, *arguments, **options):
+    def _unused(self, *arguments, **options):
         raise NotImplementedError
 
-    normalize_path = create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _not_asked
-    move = copy_file = open_input_file = open_append_stream = _not_asked
+    normalize_path = create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _unused
+    move = copy_file = open_input_file = open_append_stream = _unused

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from digit_search.doctor.finding import Finding, ok, problem, warning
 from digit_search.errors import StorageError
-from digit_search.files.object_store import Remote, place_of
+from digit_search.files.object_store import Remote, parse_location
 from digit_search.machine_limits import memory_limit, total_memory, usable_cores
 
 MIB = 1 << 20
@@ -86,7 +86,7 @@ def check_shared_memory(needed_mib: int, folder: Path = SHARED_MEMORY, usage: Ca
 
 def check_results(results: str, usage: Callable = shutil.disk_usage) -> Iterator[Finding]:
     """Whether a run can be written where results go, a folder or a place in an object store."""
-    place = place_of(results)
+    place = parse_location(results)
     yield from check_folder(place, usage) if isinstance(place, Path) else check_store(place)
 
 
@@ -100,7 +100,7 @@ def check_store(place: Remote) -> Iterator[Finding]:
     except StorageError as error:
         yield problem("results", str(error), "or name another place with --results")
     else:
-        yield ok("results", f"{place.shown('').rstrip('/')}: a file can be written, read and deleted there")
+        yield ok("results", f"{place.display_uri('').rstrip('/')}: a file can be written, read and deleted there")
 
 
 def check_folder(results: Path, usage: Callable = shutil.disk_usage) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""How a file is written so that a crash leaves the old one."""
+"""Files that appear whole or not at all: a crash leaves the old one."""
 
 import contextlib
 import os
@@ -9,19 +9,19 @@ from typing import BinaryIO
 
 from digit_search.errors import StorageError
 
-TEMPORARY = ".tmp"
+TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that takes the old one's place when all of it is on the disk: at every moment one of them is there.
+    """Open a file to write that replaces `path` once all of it is on the disk. Until then the old file is there.
 
     Raises:
-        StorageError: if the disk does not take it; the old file is still there then.
+        StorageError: if it cannot be written, or, on Windows, if another program has the old file open. The old file is kept.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        # "x" follows no link that somebody put there before.
+        # "x" does not follow a link that somebody put there.
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
             yield file
@@ -31,22 +31,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise StorageError.of(path, error) from error
     finally:
-        # A folder that turned read-only keeps it; `sweep` deletes it later.
+        # If the folder has become read-only, `delete_temporary_files` deletes it later.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that at every moment either the old or the new content is there, also after a power cut.
+    """Write a file so that at every moment it has either the old or the new content, also after a power cut. Text is UTF-8.
 
     Raises:
-        StorageError: if the disk does not take it.
+        StorageError: as `atomic_file`.
     """
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def delete_temporary_files(folder: Path) -> None:
-    """Delete half-written files whose writer was killed. Nobody else may be writing in the folder."""
-    for path in folder.glob(f".*{TEMPORARY}"):
+    """Delete the half-written files of killed processes. Nobody else may be writing in the folder."""
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Files that anyone may have written: read within a limit, never from a pipe or a device, and parsed in a way that fails in one way."""
+"""Reading files that a stranger may have written: up to a limit, never from a pipe or a device, and with one kind of error."""
 
 import errno
 import json
@@ -13,22 +13,32 @@ from typing import Any, BinaryIO
 from digit_search.machine_limits import usable_memory
 
 MAX_JSON_BYTES = 1 << 22
-"""Of environment.json, some 2 KB: it repeats the settings, which take at most a quarter of this (`config.MAX_CONFIG_BYTES`)."""
-LEAST_FILE_BYTES = 1 << 29
-"""Over a million reports in events.jsonl, or 600,000 digits in validation.arrow."""
-SHARE_OF_MEMORY = 8
-"""As objects, a run's reports take 1.3 times as much as in their file, and the tables that are made of them come on top."""
+"""For environment.json, which has about 2 KB. It repeats the settings, which take at most a quarter of this (`MAX_CONFIG_BYTES`)."""
+MIN_FILE_LIMIT_BYTES = 1 << 29
+"""Enough for over a million reports in events.jsonl, or 600,000 digits in validation.arrow."""
+MEMORY_DIVISOR = 8
+"""A file may have an eighth of the memory: as objects, a run's reports take 1.3 times their bytes in the file, and the tables take more."""
 MAX_DOTS_A_LINE = 200
 MAX_INT_DIGITS = 20
-"""Of the largest of 64 bits, as an inode may have."""
+"""As many as the largest unsigned number of 64 bits has, e.g. an inode's."""
 
 
 def max_file_bytes() -> int:
-    """Of a run's file that grows with the run: none of ours gets there unless the run itself is too large for this machine's memory.
+    """The limit for a file that grows with its run. A run whose own files exceed it is too large for this machine's memory.
 
-    No setting: a run's settings come with its folder, so a stranger's would raise the limit for the stranger's files.
+    It is not a setting: settings come with a run's folder, so a stranger could raise the limit for the stranger's own files.
     """
-    return max(LEAST_FILE_BYTES, (usable_memory() or 0) // SHARE_OF_MEMORY)
+    return max(MIN_FILE_LIMIT_BYTES, (usable_memory() or 0) // MEMORY_DIVISOR)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """The opener of a file that has to be a regular one."""
+    # Without O_NONBLOCK, opening a pipe waits for a writer. Windows has neither this flag nor pipes in a folder.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "expected a file, found a folder, a pipe or a device", path)
+    return descriptor
 
 
 @contextmanager
@@ -36,20 +46,12 @@ def open_bounded(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
     """Open a regular file to read.
 
     Raises:
-        OSError: if it cannot be read, is no regular file or holds more than `max_bytes`; `strerror` tells which.
+        OSError: if it cannot be read, is not a regular file or has more than `max_bytes`; `strerror` has the reason.
     """
-    # Opened without O_NONBLOCK, a pipe that nobody writes to would be waited for without end.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "expected a file, found a folder, a pipe or a device", str(path))
-        if status.st_size > max_bytes:
+    with open(path, "rb", opener=_open_regular) as file:
+        if os.fstat(file.fileno()).st_size > max_bytes:
             raise _too_large(path, max_bytes)
-        with open(descriptor, "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
+        yield file
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
@@ -68,7 +70,8 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
 def _too_large(path: Path, max_bytes: int) -> OSError:
     advice = ""
     if max_bytes == max_file_bytes():
-        advice = f"; the limit is an eighth of the memory that there is, at least {LEAST_FILE_BYTES >> 20} MiB: take a machine with more"
+        minimum = f"{MIN_FILE_LIMIT_BYTES >> 20} MiB"
+        advice = f"; the limit is an eighth of this machine's memory, and at least {minimum}: use a machine with more memory"
     return OSError(errno.EFBIG, f"expected at most {max_bytes} bytes, found more{advice}", str(path))
 
 
@@ -78,18 +81,18 @@ def _small_int(text: str) -> int:
     return int(text)
 
 
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text}, which is no number")
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text}, which is not a number")
 
 
-_DECODER = json.JSONDecoder(parse_int=_small_int, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(parse_int=_small_int, parse_constant=_refuse_constant)
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse JSON in UTF-8 whose integers have at most 20 digits, without NaN and Infinity.
+    """Parse JSON in UTF-8. Integers have at most 20 digits; NaN and Infinity are refused.
 
     Raises:
-        ValueError: if it is anything else, also where it is nested too deeply.
+        ValueError: if it is anything else, or nested too deeply.
     """
     try:
         return _DECODER.decode(content.decode())
@@ -101,10 +104,10 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML.
 
     Raises:
-        ValueError: if it is none, also where a number has thousands of digits or lists are nested too deeply for Python's parser.
+        ValueError: if it is not TOML, has a number of thousands of digits, or is nested too deeply for Python's parser.
     """
     for number, line in enumerate(text.split("\n"), start=1):
-        # tomllib's time grows with the square of a dotted key's length: one of 40,000 letters would take it seconds, a long one for ever.
+        # tomllib's time grows with the square of a dotted key's length: a key of 40,000 letters takes seconds.
         if line.count(".") > MAX_DOTS_A_LINE:
             raise ValueError(f"more than {MAX_DOTS_A_LINE} dots in line {number}; break the line")
     try:
@@ -114,11 +117,11 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def is_nested_beyond(tree: Mapping[str, Any], depth: int) -> bool:
-    """Whether tables and lists lie in each other more deeply than that; nothing recurses to find out."""
+    """Whether tables and lists are nested more deeply than `depth`. This does not recurse, so that no depth can overflow the stack."""
     level: list[Any] = [tree]
     for _ in range(depth):
-        level = [item for value in level for item in (value.values() if isinstance(value, Mapping) else value)]
-        level = [item for item in level if isinstance(item, Mapping | list)]
+        values = [item for value in level for item in (value.values() if isinstance(value, Mapping) else value)]
+        level = [item for item in values if isinstance(item, Mapping | list)]
         if not level:
             return False
     return True

@@ -1,19 +1,20 @@
-"""Folders in an object store: `s3://BUCKET/...`, `gs://BUCKET/...`, and `file:///...` for what is mounted. All of pyarrow.fs is known here.
+"""Folders in an object store: `s3://BUCKET/...`, `gs://BUCKET/...`, and `file:///...` for a mounted disk. Only this module uses pyarrow.fs.
 
-An object appears whole or not at all, and cannot be appended to. Credentials are found as pyarrow finds them: in the environment, in
-~/.aws, or by the machine's role.
+An object appears whole or not at all, and nothing can be appended to it. pyarrow finds the credentials: in the environment, in ~/.aws, or
+by the role of the machine.
 """
 
 import functools
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from digit_search.errors import RunFolderError, StorageError
 
@@ -22,18 +23,20 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "file")
 RETRY_PAUSES_SECONDS = (1.0, 4.0)
-"""Between tries; the S3 client makes three of its own in each."""
-DEFAULT_OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=30"}
-"""pyarrow 26 takes three requests instead of one for a small object, and goes on trying for 15 minutes."""
+"""The pauses between our tries. In each of them the S3 client tries three times itself."""
+GCS_RETRY_LIMIT = "retry_limit_seconds=30"
+"""Without it, pyarrow 26 tries for 15 minutes."""
 S3_TIMEOUTS = {"connect_timeout": 5.0, "request_timeout": 15.0}
-"""In seconds, the second without a byte. Without them a request to a machine that is gone took more than five minutes (pyarrow 26)."""
+"""In seconds; the second is the time without a byte. Without them, a request to a dead machine took over five minutes (pyarrow 26)."""
 CHUNK_BYTES = 1 << 22
-_FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "not found", "PERMISSION_DENIED", "NOT_FOUND")
-"""In what the clients say, where another try would be answered alike."""
+_FINAL_ERRORS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "not found", "PERMISSION_DENIED", "NOT_FOUND")
+"""Parts of error messages after which another try would fail in the same way."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class FileSeen:
+class RemoteFile:
     """One file of a listing."""
 
     size: int
@@ -43,10 +46,10 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A folder in an object store, and the files below it by their relative names. It need not exist."""
+    """A folder in an object store. The names of its files are relative to it, and may have slashes. It need not exist."""
 
     uri: str
-    """As the user gave it, without a slash at the end of its path; options of pyarrow's stand behind a `?`."""
+    """As the user gave it, without a slash at the end of its path. Options for pyarrow are behind a `?`."""
 
     @property
     def name(self) -> str:
@@ -54,65 +57,67 @@ class Remote:
         return self.split()[1]
 
     def child(self, name: str) -> "Remote":
-        """The folder of this name in here."""
+        """The folder of this name in this folder."""
         parts = urlsplit(self.uri)
         return Remote(urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}")))
 
     def split(self) -> tuple["Remote", str]:
-        """What this is in, and its name there."""
+        """The folder that this one is in, and its name there."""
         parts = urlsplit(self.uri)
         folder, _, name = parts.path.rpartition("/")
         return Remote(urlunsplit(parts._replace(path=folder))), name
 
-    def shown(self, name: str) -> str:
-        """What to tell the user of a file in here: its URI without pyarrow's options."""
+    def display_uri(self, name: str) -> str:
+        """The URI of a file in this folder as messages show it: without the options for pyarrow."""
         return urlunsplit(urlsplit(self.child(name).uri)._replace(query=""))
 
-    def put(self, name: str, content: bytes | memoryview) -> None:
-        """Write a file whole.
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file.
 
         Raises:
-            StorageError: if the store does not take it; the old one is still there then.
+            StorageError: if the store does not accept it. The old file is kept.
         """
-        self._write(name, lambda: io.BytesIO(content), len(content))
+        self.write(name, io.BytesIO(content))
 
     def upload(self, path: Path, name: str, max_bytes: int | None = None) -> None:
-        """Copy a local file here, or its beginning.
+        """Copy a local file to the store, or only its first `max_bytes` bytes.
 
         Raises:
             FileNotFoundError: if there is no such local file.
-            StorageError: if it cannot be read, or the store does not take it.
+            StorageError: if it cannot be read, or the store does not accept it. The old file is kept.
         """
         try:
             file = path.open("rb")
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StorageError(f"{path}: cannot be read: {error.strerror}. Mend the disk or its permissions.") from error
+            raise StorageError(f"{path}: cannot be read: {error.strerror}. Fix the disk or the permissions.") from error
         with file:
+            self.write(name, file, max_bytes)
 
-            def from_start() -> BinaryIO:
-                file.seek(0)
-                return file
+    def write(self, name: str, source: BinaryIO, max_bytes: int | None = None) -> None:
+        """Write a file with the content of `source`, or only its first `max_bytes` bytes. `source` is read again if a try fails.
 
-            self._write(name, from_start, max_bytes)
+        Raises:
+            StorageError: if the store does not accept it. The old file is kept.
+        """
 
-    def _write(self, name: str, reader: Callable[[], BinaryIO], max_bytes: int | None) -> None:
         def write(filesystem: "FileSystem", path: str) -> None:
-            # A local file appears as it is written; an object when it is closed.
+            # An object appears when it is complete, but a local file when it is opened.
             is_local = filesystem.type_name == "local"
             target = f"{path}.{os.getpid()}.tmp" if is_local else path
             if is_local:
                 filesystem.create_dir(path.rpartition("/")[0])
+            source.seek(0)
             with filesystem.open_output_stream(target) as stream:
-                _copy(reader(), stream, max_bytes)
+                _copy(source, stream, max_bytes)
             if is_local:
                 filesystem.move(target, path)
 
-        self._ask(name, "written", write)
+        self._request(name, "written", write)
 
     def get(self, name: str, max_bytes: int) -> bytes | None:
-        """The content of a file; None if there is none.
+        """The content of a file; None if there is no such file.
 
         Raises:
             StorageError: if it cannot be read or is larger than `max_bytes`.
@@ -121,93 +126,94 @@ class Remote:
         return content.getvalue() if self._read(name, content, max_bytes) else None
 
     def download(self, name: str, path: Path, max_bytes: int) -> bool:
-        """Copy a file from here; whether there is one.
+        """Copy a file from the store to a new local file; return False if there is no such file.
 
         Raises:
-            StorageError: if it cannot be read, is larger than `max_bytes`, or the disk does not take it.
+            StorageError: if it cannot be read or is larger than `max_bytes`.
+            OSError: if the local file exists already, or cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            found = self._read(name, file, max_bytes)
-        if not found:
+            exists = self._read(name, file, max_bytes)
+        if not exists:
             path.unlink()
-        return found
+        return exists
 
-    def _read(self, name: str, into: BinaryIO, max_bytes: int) -> bool:
+    def _read(self, name: str, target: BinaryIO, max_bytes: int) -> bool:
         def read(filesystem: "FileSystem", path: str) -> bool:
-            into.seek(0)
-            into.truncate()
+            target.seek(0)
+            target.truncate()
             try:
                 with filesystem.open_input_stream(path) as stream:
-                    _copy(stream, into, max_bytes + 1)
+                    _copy(stream, target, max_bytes + 1)
             except FileNotFoundError:
                 return False
             return True
 
-        found = self._ask(name, "read", read)
-        if into.tell() > max_bytes:
-            raise StorageError(f"{self.shown(name)}: expected at most {max_bytes} bytes, found more")
-        return found
+        exists = self._request(name, "read", read)
+        if target.tell() > max_bytes:
+            raise StorageError(f"{self.display_uri(name)}: expected at most {max_bytes} bytes, found more")
+        return exists
 
     def delete(self, name: str) -> None:
         """Delete a file, if there is one.
 
         Raises:
-            StorageError: if the store does not let us.
+            StorageError: if the store refuses.
         """
 
         def delete(filesystem: "FileSystem", path: str) -> None:
             with suppress(FileNotFoundError):
                 filesystem.delete_file(path)
 
-        self._ask(name, "deleted", delete)
+        self._request(name, "deleted", delete)
 
-    def files(self) -> Mapping[str, FileSeen]:
-        """All files in here and below, by their relative names.
+    def files(self) -> Mapping[str, RemoteFile]:
+        """All files in this folder and below, by their relative names.
 
         Raises:
             StorageError: if they cannot be listed.
         """
 
-        def look(filesystem: "FileSystem", path: str) -> Mapping[str, FileSeen]:
+        def list_files(filesystem: "FileSystem", path: str) -> Mapping[str, RemoteFile]:
             from pyarrow.fs import FileSelector, FileType
 
             folder = path.rstrip("/")
-            found = filesystem.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
+            infos = filesystem.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
             return {
-                info.path.removeprefix(f"{folder}/"): FileSeen(info.size, (info.mtime_ns or 0) / 1e9)
-                for info in found
+                info.path.removeprefix(f"{folder}/"): RemoteFile(info.size, (info.mtime_ns or 0) / 1e9)
+                for info in infos
                 if info.type == FileType.File
             }
 
-        return self._ask("", "listed", look)
+        return self._request("", "listed", list_files)
 
-    def _ask(self, name: str, done: str, action: Callable[["FileSystem", str], Any]) -> Any:
-        """Do something with a file, a few times over where the network may be the reason that it fails."""
+    def _request(self, name: str, verb: str, action: Callable[["FileSystem", str], Result]) -> Result:
+        """Do something with a file, and try again after an error that may be one of the network."""
         from pyarrow import ArrowException
 
-        place = self.shown(name) if name else self.uri
-        for pause in (*RETRY_PAUSES_SECONDS, None):
+        pauses = list(RETRY_PAUSES_SECONDS)
+        while True:
             try:
                 filesystem, root = connect(self.uri)
                 return action(filesystem, f"{root}/{name}" if name else root)
             except (OSError, ArrowException) as error:
-                if pause is None or _is_final(error):
-                    raise StorageError(f"{place}: cannot be {done}: {_gist(error)}. {_advice(error)}") from error
-                time.sleep(pause)
-        raise AssertionError("unreachable")
+                if not pauses or _is_final(error):
+                    uri = self.display_uri(name) if name else self.uri
+                    raise StorageError(f"{uri}: cannot be {verb}: {_summary(error)}. {_advice(error)}") from error
+            time.sleep(pauses.pop(0))
 
 
 def is_uri(text: str) -> bool:
-    """Whether this names a place in a store, and not a folder."""
+    """Whether this is the URI of a folder in a store, and not a local path."""
     return "://" in text
 
 
-def place_of(text: str) -> Path | Remote:
-    """The folder, or the place in a store, that the user means.
+def parse_location(text: str) -> Path | Remote:
+    """The local folder, or the folder in a store, that the user means.
 
     Raises:
-        RunFolderError: if it is a URI that cannot be one of ours.
+        RunFolderError: if it is a URI, but not one of a folder in a store that we know.
     """
     if not is_uri(text):
         return Path(text)
@@ -215,62 +221,82 @@ def place_of(text: str) -> Path | Remote:
     if parts.scheme not in SCHEMES:
         raise RunFolderError(f"{text}: expected a folder, or a URI that begins with {', '.join(f'{name}://' for name in SCHEMES)}")
     if "@" in parts.netloc and parts.netloc.partition("@")[0] != "anonymous":
-        # It would be printed, and written into files.
+        # The URI is printed and written to files, so credentials would be, too.
         raise RunFolderError(
             f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}: expected no credentials in a URI, found some; "
             "put them into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; GOOGLE_APPLICATION_CREDENTIALS) or ~/.aws"
         )
     names = unquote(parts.path).rstrip("/").split("/")[1:]
-    if not names or any(name in ("", ".", "..") for name in names) or bool(parts.netloc) is (parts.scheme == "file") or parts.fragment:
+    is_folder = bool(names) and not any(name in ("", ".", "..") for name in names)
+    has_bucket, needs_bucket = bool(parts.netloc), parts.scheme != "file"
+    if not is_folder or has_bucket != needs_bucket or parts.fragment:
         raise RunFolderError(f"{text}: expected a folder in a bucket, e.g. s3://bucket/results or file:///mnt/results")
     return Remote(urlunsplit(parts._replace(path=parts.path.rstrip("/"))))
 
 
 def connect(uri: str) -> tuple["FileSystem", str]:
-    """The file system of a URI, and the path in there."""
+    """The file system of a URI, and the path in it."""
     parts = urlsplit(uri)
     path = unquote(parts.path)
-    filesystem, bucket = _bucket(urlunsplit(parts._replace(path="/" if parts.scheme == "file" else "")))
-    return filesystem, path if parts.scheme == "file" else f"{bucket}{path}"
+    if parts.scheme == "file":
+        return _bucket(urlunsplit(parts._replace(path="/")))[0], path
+    filesystem, bucket = _bucket(urlunsplit(parts._replace(path="")))
+    return filesystem, f"{bucket}{path}"
 
 
 @functools.lru_cache
 def _bucket(uri: str) -> tuple["FileSystem", str]:
-    # Kept: for a bucket without a region in its URI, pyarrow asks where it is each time.
+    # Cached, because pyarrow asks for the region of a bucket each time, unless the URI has it.
     from pyarrow.fs import FileSystem
 
-    option = DEFAULT_OPTIONS.get(urlsplit(uri).scheme, "")
-    if option and option.partition("=")[0] not in uri:
-        uri += f"{'&' if '?' in uri else '?'}{option}"
-    filesystem, path = FileSystem.from_uri(uri)
-    if filesystem.type_name == "s3":
-        # A URI cannot hold them, nor the three tries that S3FileSystem makes by itself; how it is pickled tells all of its options.
-        make, (options,) = filesystem.__reduce__()
-        filesystem = make(options | S3_TIMEOUTS)
-    return filesystem, path
+    if uri.startswith("gs:") and "retry_limit_seconds" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}{GCS_RETRY_LIMIT}"
+    filesystem, bucket = FileSystem.from_uri(uri)
+    return (_with_timeouts(filesystem, uri) if filesystem.type_name == "s3" else filesystem), bucket
 
 
-def _copy(source: Any, target: Any, max_bytes: int | None) -> None:
-    left = float("inf") if max_bytes is None else max_bytes
-    while left > 0 and (chunk := source.read(int(min(CHUNK_BYTES, left)))):
+def _with_timeouts(filesystem: "FileSystem", uri: str) -> "FileSystem":
+    """The S3 file system of this URI with timeouts, which cannot be given in a URI. `filesystem` is what pyarrow made of the URI.
+
+    pyarrow has refused unknown options already. Those for creating and deleting buckets, which we never do, are left out.
+    """
+    from pyarrow.fs import S3FileSystem
+
+    options = dict(parse_qsl(urlsplit(uri).query))
+    return S3FileSystem(
+        anonymous=urlsplit(uri).username == "anonymous",
+        region=filesystem.region,
+        scheme=options.get("scheme"),
+        endpoint_override=options.get("endpoint_override"),
+        tls_ca_file_path=options.get("tls_ca_file_path"),
+        # Without this, pyarrow 26 sends three requests for a small object instead of one.
+        allow_delayed_open=options.get("allow_delayed_open", "true").lower() in ("true", "1"),
+        **S3_TIMEOUTS,
+    )
+
+
+def _copy(source: BinaryIO, target: BinaryIO, max_bytes: int | None) -> None:
+    bytes_left = sys.maxsize if max_bytes is None else max_bytes
+    while chunk := source.read(min(CHUNK_BYTES, bytes_left)):
         target.write(chunk)
-        left -= len(chunk)
+        bytes_left -= len(chunk)
 
 
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, PermissionError | ValueError) or any(word in str(error) for word in _FINAL)
+    return isinstance(error, PermissionError | ValueError) or any(part in str(error) for part in _FINAL_ERRORS)
 
 
-def _gist(error: Exception) -> str:
+def _summary(error: Exception) -> str:
+    """The error in one line of at most 400 characters."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())[:400] or type(error).__name__
 
 
 def _advice(error: Exception) -> str:
     text = str(error)
     if isinstance(error, ValueError):
-        return "Mend the URI."
+        return "Fix the URI."
     if "NO_SUCH_BUCKET" in text or ("Bucket" in text and "not found" in text):
-        return "Make the bucket, or name another."
+        return "Create the bucket, or name another one."
     if isinstance(error, PermissionError) or any(word in text for word in ("ACCESS", "SIGNATURE", "PERMISSION", "redentials")):
-        return "See that this machine has the credentials, and that they may list, read, write and delete there."
-    return "See that the network, the endpoint and the bucket are there."
+        return "Check that this machine has the credentials, and that they allow it to list, read, write and delete there."
+    return "Check the network, the endpoint and the bucket."

@@ -11,7 +11,7 @@ def _shown(folder: RunFolder, path: Path) -> str:
 
     Of a run in an object store it is the name alone, since nobody knows yet where it will be copied to.
     """
-    if not folder.is_here:
+    if not folder.is_local:
         return path.name
     absolute = path.absolute()
     return shlex.quote(str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path))

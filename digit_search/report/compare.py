@@ -95,7 +95,7 @@ class Comparison:
         """The same as nested dicts and lists of JSON's types, without the curves."""
         letters = [run.letter for run in self.runs]
         return {
-            "runs": [{"letter": run.letter, "folder": run.data.folder.shown(), **run.summary.to_tree()} for run in self.runs],
+            "runs": [{"letter": run.letter, "folder": run.data.folder.display_path(), **run.summary.to_tree()} for run in self.runs],
             "settings_that_differ": {key: dict(zip(letters, values, strict=True)) for key, values in self.settings.items()},
             "surroundings_that_differ": {key: dict(zip(letters, values, strict=True)) for key, values in self.surroundings.items()},
             "merged_importances": [asdict(merged) for merged in self.merged],
@@ -113,7 +113,7 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
     Raises:
         RunFolderError: if a run is named twice, there are too many, or one's events are broken.
     """
-    paths = [folder.address for folder in folders]
+    paths = [folder.location for folder in folders]
     twice = sorted({str(path) for path in paths if paths.count(path) > 1})
     if twice:
         raise RunFolderError(f"{', '.join(twice)}: named more than once; a comparison wants different runs")
@@ -219,7 +219,7 @@ def _csv_row(run: ComparedRun) -> list[str]:
     sample = "" if summary.embedded_sample is None else str(summary.embedded_sample).lower()
     accuracies = (winner.accuracy, *(winner.bounds or (None, None)), winner.loss) if winner else (None,) * 4
     return [
-        *(run.letter, text_cell(run.name), text_cell(run.data.folder.shown()), str(summary.finished).lower()),
+        *(run.letter, text_cell(run.name), text_cell(run.data.folder.display_path()), str(summary.finished).lower()),
         *(str(sum(cost.trials_by_status.values())), *statuses, epoch_cell(cost.num_epochs), str(cost.num_images)),
         *(number_cell(cost.wall_seconds and round(cost.wall_seconds, 3)), number_cell(round(cost.trial_seconds, 3))),
         *(text_cell(", ".join(cost.devices)), sample, number_cell(summary.num_validation), str(winner.trial) if winner else ""),

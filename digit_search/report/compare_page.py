@@ -104,7 +104,7 @@ def _facts(run: ComparedRun, page: Path) -> Mapping[str, str]:
 
 def _report_link(run: ComparedRun, page: Path) -> Html:
     report = run.data.folder.report_html
-    if not report.exists() or not run.data.folder.is_here:
+    if not report.exists() or not run.data.folder.is_local:
         return join(run.name)
     return link(run.name, quote(Path(os.path.relpath(report.resolve(), page.resolve().parent)).as_posix()))
 

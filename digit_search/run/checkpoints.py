@@ -1,4 +1,4 @@
-"""Where a training's checkpoints lie, as bytes: what is in them is `training/checkpoint.py`'s business."""
+"""Reads and writes a training's checkpoints as bytes. Their content is defined in `training/checkpoint.py`."""
 
 import io
 import re
@@ -16,32 +16,32 @@ from digit_search.run.layout import checkpoint_files, trial_name
 
 
 class Checkpoints(Protocol):
-    """The checkpoints of one training: at least the newest two, so that one cut short never costs more than one report."""
+    """The checkpoints of one training. At least the newest two are kept, so that a damaged one costs no more than one report."""
 
     newest_first: bool
-    """Whether `contents` tells which one is the newest, so that the others need not be read."""
+    """Whether `contents` begins with the newest one, so that the others need not be read."""
 
     def opened(self, step: int) -> AbstractContextManager[BinaryIO]:
-        """A file to write that counts as the checkpoint after `step` reports when all of it is there.
+        """Open a file to write, which becomes the checkpoint after `step` reports once it is complete.
 
         Raises:
-            StorageError: if it cannot be kept; the checkpoints before are untouched then.
+            StorageError: if it cannot be written. The earlier checkpoints are kept.
         """
 
     def contents(self, max_bytes: int) -> Iterator[tuple[str, bytes]]:
-        """Where each lies, and what is there.
+        """The path or URI of each checkpoint, and its bytes.
 
         Raises:
             StorageError: if one cannot be read, or is larger than `max_bytes`.
         """
 
     def write_error(self, text: str) -> None:
-        """Keep the traceback of a trial that failed beside them."""
+        """Write the traceback of a failed trial into error.log, next to the checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalCheckpoints:
-    """Two files in turn, in a folder that is made when it is needed."""
+    """Two files that are written alternately, in a folder that is created with the first of them."""
 
     folder: Path
     newest_first = False
@@ -49,7 +49,7 @@ class LocalCheckpoints:
     def opened(self, step: int) -> AbstractContextManager[BinaryIO]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # A worker that was killed as it wrote one left 100 MB.
+            # A worker that was killed while it wrote one left 100 MB.
             delete_temporary_files(self.folder)
         except OSError as error:
             raise StorageError.of(self.folder, error) from error
@@ -62,11 +62,11 @@ class LocalCheckpoints:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise StorageError(f"{path}: cannot be read: {error.strerror}. Mend the disk or its permissions.") from error
+                raise StorageError(f"{path}: cannot be read: {error.strerror}. Fix the disk or the permissions.") from error
 
     def write_error(self, text: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "error.log").write_text(text)
+        (self.folder / "error.log").write_text(text, encoding="utf-8")
 
 
 REMOTE_CHECKPOINT = re.compile(r"checkpoint_(\d{1,9})\.pt")
@@ -74,28 +74,28 @@ REMOTE_CHECKPOINT = re.compile(r"checkpoint_(\d{1,9})\.pt")
 
 @dataclass(frozen=True, slots=True)
 class RemoteCheckpoints:
-    """Objects named by their step, so that a listing tells the newest. An object appears whole; a lost worker leaves the ones before."""
+    """Objects that are named by their step, so that a listing shows which is the newest. An unfinished write leaves the earlier ones."""
 
     remote: Remote
     newest_first = True
 
     @contextmanager
     def opened(self, step: int) -> Iterator[BinaryIO]:
-        # In memory, because a write that is broken off half-way would still become an object, and so that it can be tried again.
+        # In memory, because a write that fails half-way would still become an object, and because it may have to be tried again.
         content = io.BytesIO()
         yield content
-        self.remote.put(f"checkpoint_{step}.pt", content.getbuffer())
+        self.remote.write(f"checkpoint_{step}.pt", content)
         steps = self._steps()
         earlier = max((other for other in steps if other < step), default=None)
         for other, name in steps.items():
-            # One of a later step could not be read, or this training would have gone on from it.
+            # A later one was damaged, otherwise this training would have resumed from it.
             if other not in (step, earlier):
                 self.remote.delete(name)
 
     def contents(self, max_bytes: int) -> Iterator[tuple[str, bytes]]:
         for _, name in sorted(self._steps().items(), reverse=True):
             if (content := self.remote.get(name, max_bytes)) is not None:
-                yield self.remote.shown(name), content
+                yield self.remote.display_uri(name), content
 
     def write_error(self, text: str) -> None:
         self.remote.put("error.log", text.encode())
@@ -105,7 +105,7 @@ class RemoteCheckpoints:
 
 
 def trial_checkpoints(trials_location: str, trial: int) -> Checkpoints:
-    """The checkpoints of a trial, wherever this process runs; `trials_location` is `RunFolder.trials_location`."""
+    """The checkpoints of a trial. `trials_location` is `RunFolder.trials_location`, which every node reaches."""
     if is_uri(trials_location):
         return RemoteCheckpoints(Remote(trials_location).child(trial_name(trial)))
     return LocalCheckpoints(Path(trials_location) / trial_name(trial))

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, hardware, seed, commit, data."""
+"""environment.json: the versions, hardware, seed, commit and data of a run; and the checks that a resumed run still has the same ones."""
 
 import importlib.metadata
 import ipaddress
@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ LIBRARIES = ("torch", "torchvision", "ray", "optuna", "pandas", "pyarrow", "nump
 
 
 def library_versions() -> dict[str, str]:
-    """Of ourselves, Python and the libraries whose versions can change a result."""
+    """The versions of this package, of Python, and of the libraries whose version can change a result."""
     versions = {"digit_search": __version__, "python": platform.python_version()}
     return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
@@ -31,11 +33,9 @@ def library_versions() -> dict[str, str]:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text(errors="replace").splitlines() if line.startswith("model name")
-        ]
-        if names:
-            return names[0]
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
@@ -47,7 +47,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def check_dashboard_host(settings: RaySettings) -> None:
-    """See that a dashboard which others can reach asks for Ray's token: it runs whatever it is sent. Ray 2.60 asks unless told not to.
+    """Check that a dashboard which other machines can reach requires Ray's token, since it runs any program that is sent to it.
+
+    Ray 2.60 requires it, unless the environment turns that off.
 
     Raises:
         ResourceError: if it would not.
@@ -56,24 +58,24 @@ def check_dashboard_host(settings: RaySettings) -> None:
     if settings.dashboard and not settings.address and not _is_loopback(settings.dashboard_host) and mode.lower() != "token":
         raise ResourceError(
             f"ray.dashboard_host {settings.dashboard_host}: expected 127.0.0.1 without Ray's token authentication, which "
-            f"RAY_AUTH_MODE={mode} turns off: anybody in reach could run programs here. "
+            f"RAY_AUTH_MODE={mode} turns off: anybody who reaches it could run programs here. "
             "Unset RAY_AUTH_MODE, or leave the dashboard on 127.0.0.1"
         )
 
 
 def _commit() -> str:
-    """The commit that this code was checked out at, "" where there is none."""
+    """The commit of this code; "" if it is not in a git repository."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit) -> str:
-    """environment.json of a run."""
+    """The content of a run's environment.json."""
     values: dict[str, Any] = {
         "versions": library_versions(),
         "hardware": {
@@ -98,65 +100,88 @@ def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit)
     return json.dumps(values, indent=2) + "\n"
 
 
-def recorded_surroundings(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
-    """The fingerprints of train.csv and test.csv, and the versions, that a run began with.
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise a RunFolderError if what is read in here is not what `describe_environment` wrote."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{path}: expected the environment in which the run began, found none that can be read ({error})") from error
+
+
+def recorded_environment(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
+    """The fingerprints of train.csv and test.csv, and the versions, with which a run began.
 
     Raises:
         RunFolderError: if they cannot be read.
     """
-    try:
-        begun = parse_json(read_bounded(path, MAX_JSON_BYTES))
-        return (begun["data"]["train_fingerprint"], begun["data"]["test_fingerprint"]), dict(begun["versions"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
+    with _readable(path):
+        environment = parse_json(read_bounded(path, MAX_JSON_BYTES))
+        fingerprints = environment["data"]["train_fingerprint"], environment["data"]["test_fingerprint"]
+        versions = dict(environment["versions"])
+    return fingerprints, versions
 
 
-CHANGEABLE = ("ray", "resources.workers", "data.dir", "data.cache_dir", "data.max_csv_bytes", "search.warm_start")
-CHANGEABLE += ("search.max_failures", "search.trial_timeout", "search.time_budget")
-"""Settings that change no result of a run that has begun, so that it may go on with others: fewer workers where memory was short."""
+CHANGEABLE = frozenset(
+    {
+        "ray",
+        "resources.workers",
+        "data.dir",
+        "data.cache_dir",
+        "data.max_csv_bytes",
+        "search.warm_start",
+        "search.max_failures",
+        "search.trial_timeout",
+        "search.time_budget",
+    }
+)
+"""Settings that do not change the result of a run that has begun. A run may be resumed with others, e.g. with fewer workers."""
 
 
 def check_same_settings(path: Path, settings: RunSettings) -> None:
-    """See that a run's config.toml says what it said when the run began.
+    """Check that a run's config.toml has the settings with which the run began.
 
     Raises:
-        RunFolderError: naming each difference.
+        RunFolderError: with each difference.
     """
-    try:
-        begun = parse_json(read_bounded(path, MAX_JSON_BYTES)).get("settings", {})
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
-    if changed := _changed_settings(begun, to_tree(settings)):
+    with _readable(path):
+        recorded = parse_json(read_bounded(path, MAX_JSON_BYTES)).get("settings", {})
+    if changed := _changed_settings(recorded, to_tree(settings)):
         raise RunFolderError(
             f"{path.with_name('config.toml')}: expected the settings that the run began with, found others: {'; '.join(changed)}. "
-            "Change them back, or begin a new run."
+            "Change them back, or start a new run."
         )
 
 
-def _changed_settings(begun: Any, now: Any, key: str = "") -> list[str]:
-    """The settings that differ, with both values. One that the run began without came with a later version and is left out."""
+def _changed_settings(recorded: Any, current: Any, key: str = "") -> list[str]:
+    """The settings that differ, with both values. A setting that the run did not record is one of a later version, and is left out."""
     if key in CHANGEABLE:
         return []
-    if isinstance(begun, dict) and isinstance(now, dict) and key != "search.space":
-        names = [name for name in begun if name in now]
-        return [line for name in names for line in _changed_settings(begun[name], now[name], f"{key}.{name}".lstrip("."))]
-    return [] if begun == now else [f"{key} was {begun} and is {now}"]
+    if isinstance(recorded, dict) and isinstance(current, dict) and key != "search.space":
+        names = [name for name in recorded if name in current]
+        return [line for name in names for line in _changed_settings(recorded[name], current[name], f"{key}.{name}".lstrip("."))]
+    return [] if recorded == current else [f"{key} was {recorded} and is {current}"]
 
 
 def check_same_run(path: Path, digits: Digits, *, force: bool) -> None:
-    """See that a run goes on with the data and, unless `force`, the library versions that it began with.
+    """Check that a run is resumed with the data and, unless `force`, with the library versions with which it began.
 
     Raises:
-        RunFolderError: naming each difference.
+        RunFolderError: with each difference.
     """
-    fingerprints, versions = recorded_surroundings(path)
-    for name, before, now in zip(("train", "test"), fingerprints, (digits.train_fingerprint, digits.test_fingerprint), strict=True):
-        if before != now:
+    recorded_fingerprints, recorded_versions = recorded_environment(path)
+    fingerprints = digits.train_fingerprint, digits.test_fingerprint
+    for name, recorded, current in zip(("train", "test"), recorded_fingerprints, fingerprints, strict=True):
+        if recorded != current:
             raise RunFolderError(
-                f"{digits.source.folder}: expected the {name}.csv that the run began with, found another "
-                f"(fingerprint {now[:12]} instead of {str(before)[:12]}); put the old file back, or begin a new run"
+                f"{digits.source.folder}: expected the {name}.csv that the run began with, found another one "
+                f"(fingerprint {current[:12]} instead of {str(recorded)[:12]}); put the old file back, or start a new run"
             )
-    current = library_versions()
-    changed = [f"{name} {versions.get(name)} is now {current[name]}" for name in current if versions.get(name) != current[name]]
+    versions = library_versions()
+    changed = [
+        f"{name} {recorded_versions.get(name)} is now {versions[name]}"
+        for name in versions
+        if recorded_versions.get(name) != versions[name]
+    ]
     if changed and not force:
         raise RunFolderError(f"{path}: the run began with other versions: {', '.join(changed)}. Install those again, or add --force.")

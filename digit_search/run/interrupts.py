@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM mean while a run goes on."""
+"""What Ctrl-C and SIGTERM do during a run."""
 
 import os
 import signal
@@ -9,20 +9,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-END_SECONDS = 8.0
-"""From the first signal to the end of the process, at most. In order it takes a second or two."""
-TOGETHER_SECONDS = 0.2
-"""A signal so soon after the first is the same one: `timeout`, for one, sends it to the program and then to its whole process group."""
-INTERRUPTED = 130
-AT_ONCE = "ended at once"
+SHUTDOWN_SECONDS = 8.0
+"""The longest time from the first signal to the exit. An orderly shutdown takes a second or two."""
+SAME_SIGNAL_SECONDS = 0.2
+"""A second signal within this time is the first one again: `timeout`, for one, signals the program and then its whole process group."""
+INTERRUPTED_EXIT_CODE = 130
+IMMEDIATE_EXIT = "exited immediately"
 
 
 class Interrupts:
-    """The first signal ends the run in order, the second at once.
+    """The first signal starts an orderly shutdown, the second exits immediately.
 
-    The first raises KeyboardInterrupt where it falls, but inside `deferred()` it only sets `pending`: there somebody looks at it whenever
+    The first raises KeyboardInterrupt in the main thread. Inside `deferred()` it only sets `pending`, and the caller checks that whenever
     nothing is half-written.
     """
 
@@ -34,22 +35,22 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Handle the signals in here; put the old handlers back after."""
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        """Handle the signals; restore the old handlers afterwards."""
+        old_handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in old_handlers.items():
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came: one that falls into a library's import or a finalizer may be lost there."""
+        """Raise KeyboardInterrupt if a signal came. The first one may have been lost in a library's import or in a finalizer."""
         if self.pending:
             raise KeyboardInterrupt
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let a first signal wait for somebody to look at `pending`."""
+        """Let the first signal only set `pending`; raise KeyboardInterrupt at the end if it came."""
         self._deferring = True
         try:
             yield
@@ -58,77 +59,85 @@ class Interrupts:
         self.check()
 
     @contextmanager
-    def bounded(self, farewell: str) -> Iterator[None]:
-        """See that the process ends in time after a signal in here, also where the main thread cannot see it.
+    def bounded(self, last_words: str) -> Iterator[None]:
+        """Exit within `SHUTDOWN_SECONDS` after a signal, even if the main thread does not react. `last_words` is printed then.
 
-        A handler waits until the call returns that the signal fell into, and where a raylet is slow, ray.init (2.60) stays in one for ten
-        seconds. A thread hears of signals at once. To end the process there loses no more than a `kill -9`: what was recorded.
-
-        `farewell` is told where the process ends at once.
+        Python runs a signal's handler only when the current call returns, and where a raylet is slow, ray.init (2.60) does not return for
+        ten seconds. A thread receives signals at once. An exit from there loses no more than a `kill -9` does.
         """
-        heard_at = [self._pending_since] if self.pending else []
+        signal_times = [self._pending_since] if self.pending else []
         receiver, sender = socket.socketpair()
         sender.setblocking(False)
-        listening = threading.Thread(target=_listen, args=(receiver, farewell, heard_at), daemon=True)
-        listening.start()
-        before = -1
+        listener = threading.Thread(target=_listen, args=(receiver, last_words, signal_times), daemon=True)
+        listener.start()
+        old_descriptor = -1
         try:
-            before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+            old_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
             self._listening = True
             yield
         finally:
             self._listening = False
-            signal.set_wakeup_fd(before)
+            signal.set_wakeup_fd(old_descriptor)
             sender.close()
-            listening.join()
+            listener.join()
             receiver.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self.pending:
             self.pending, self._pending_since = True, time.monotonic()
-            _tell("stopping; once more to end at once")
+            _print("stopping; a second signal exits immediately")
             if not self._deferring:
                 raise KeyboardInterrupt
-        # Whoever listens knows when each signal came; this runs when Python gets to it.
-        elif not self._listening and time.monotonic() - self._pending_since >= TOGETHER_SECONDS:
-            _end_at_once(AT_ONCE, "")
+        # A listener knows the time of each signal. This handler may run long after it.
+        elif not self._listening and time.monotonic() - self._pending_since >= SAME_SIGNAL_SECONDS:
+            _exit_now(IMMEDIATE_EXIT, "")
 
 
-def ending(heard_at: Sequence[float]) -> tuple[float, str]:
-    """When the process is to end, and what is said then, by the times of the signals so far. Further ones postpone nothing."""
-    first = heard_at[0]
-    again = [at for at in heard_at[1:] if at - first >= TOGETHER_SECONDS]
-    # Ray's processes share our fate: the kernel ends most of them with us, our guardian the rest.
-    return (min(again[0], first + END_SECONDS), AT_ONCE) if again else (first + END_SECONDS, f"{AT_ONCE}: it did not end in order")
+def send_sigterm_to_this_process() -> None:
+    """Handle SIGTERM as if somebody had sent it; any thread may call this."""
+    if sys.platform == "win32":
+        # os.kill ends the process there, without calling a handler.
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        # signal.raise_signal would not wake the main thread from a system call.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _listen(receiver: socket.socket, farewell: str, heard_at: list[float]) -> None:
-    """End the process some time after the first signal, and at once after the second; return where the sender is closed before.
+def exit_time(signal_times: Sequence[float]) -> tuple[float, str]:
+    """When the process has to exit, and the reason to print, from the times of the signals so far. Only the first two count."""
+    first = signal_times[0]
+    deadline = first + SHUTDOWN_SECONDS
+    # Ray's processes exit with us: the kernel ends most of them, our guardian the rest.
+    for time_of_signal in signal_times[1:]:
+        if time_of_signal - first >= SAME_SIGNAL_SECONDS:
+            return min(time_of_signal, deadline), IMMEDIATE_EXIT
+    return deadline, f"{IMMEDIATE_EXIT}: the shutdown took more than {SHUTDOWN_SECONDS:.0f} s"
 
-    `heard_at` has the signals from before.
-    """
+
+def _listen(receiver: socket.socket, last_words: str, signal_times: list[float]) -> None:
+    """Exit the process at its `exit_time`; return if the sender is closed before. `signal_times` has the earlier signals."""
     while True:
-        if heard_at:
-            end_at, text = ending(heard_at)
-            seconds_left = end_at - time.monotonic()
+        if signal_times:
+            exit_at, reason = exit_time(signal_times)
+            seconds_left = exit_at - time.monotonic()
             if seconds_left <= 0:
-                _end_at_once(text, farewell)
+                _exit_now(reason, last_words)
             receiver.settimeout(seconds_left)
         try:
-            heard = receiver.recv(1)
+            received = receiver.recv(1)
         except TimeoutError:
             continue
-        if not heard:
+        if not received:
             return
-        if heard[0] in SIGNALS:
-            heard_at.append(time.monotonic())
+        if received[0] in SIGNALS:
+            signal_times.append(time.monotonic())
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"\n{text}\n")
     sys.stderr.flush()
 
 
-def _end_at_once(text: str, farewell: str) -> None:
-    _tell(f"{text}; {farewell}" if farewell else text)
-    os._exit(INTERRUPTED)
+def _exit_now(reason: str, last_words: str) -> NoReturn:
+    _print(f"{reason}; {last_words}" if last_words else reason)
+    os._exit(INTERRUPTED_EXIT_CODE)

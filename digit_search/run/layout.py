@@ -1,27 +1,29 @@
-"""The folder of a run: what its files are called, who works on it, and how it is made and found."""
+"""The folder of a run: the paths of its files, and how it is created and found."""
 
 import contextlib
-import fcntl
 import os
 import re
-from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from digit_search.errors import RunFolderError
-from digit_search.files.atomic_io import TEMPORARY, delete_temporary_files
+from digit_search.files.atomic_io import TEMPORARY_SUFFIX, delete_temporary_files
+from digit_search.run.lock import LOCK, locked_folder
 
 _JOURNAL_LOCK = "study.journal.lock"
-"""Of optuna-dashboard, while it writes or where it was killed: a link to a name that is none, which nothing of ours opens."""
+"""optuna-dashboard makes this link while it writes, and leaves it when it is killed. It points to no file, and we never open it."""
+FILES_BEFORE_CONFIG = frozenset({LOCK, "environment.json", "events.jsonl"})
+"""The files that a run writes before its config.toml, which makes a folder a run."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_run_name(name: str) -> str:
-    """Return the name if it can be a folder of its own inside the results folder.
+    """Return the name if it can be the name of a folder in the results folder.
 
     Raises:
-        RunFolderError: if it could lead out of there or is no plain name.
+        RunFolderError: if it could lead out of the results folder, or has other characters than the allowed ones.
     """
     if not _NAME.fullmatch(name):
         raise RunFolderError(f"--name {name!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit")
@@ -30,7 +32,7 @@ def check_run_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths of the files of one run. They need not exist."""
+    """The paths of one run's files. They need not exist."""
 
     path: Path
 
@@ -39,17 +41,17 @@ class RunFolder:
         return self.path.name
 
     @property
-    def is_here(self) -> bool:
-        """Whether the run is kept in `path`, and not elsewhere with its working copy there."""
+    def is_local(self) -> bool:
+        """Whether the run is kept in `path`; otherwise `path` is the working copy of a run in an object store."""
         return True
 
     @property
-    def address(self) -> str:
-        """Where the run is kept, the same from everywhere."""
+    def location(self) -> str:
+        """The absolute path or the URI of the run, whatever name it was opened by."""
         return str(self.path.resolve())
 
-    def shown(self, file: Path | None = None) -> str:
-        """What to tell the user of where the run, or this file of it, is kept."""
+    def display_path(self, file: Path | None = None) -> str:
+        """The path or URI of the run, or of this file of it, as messages show it."""
         return str(self.path if file is None else file)
 
     @property
@@ -62,7 +64,7 @@ class RunFolder:
 
     @property
     def events(self) -> Path:
-        """What happened, a JSON object a line, appended at once: the truth that the tables and the report are made from."""
+        """What happened: one JSON object per line, appended at once. The tables and the report are made from it."""
         return self.path / "events.jsonl"
 
     @property
@@ -87,7 +89,7 @@ class RunFolder:
 
     @property
     def validation(self) -> Path:
-        """The final model's predictions on the validation rows, with their pixels: an Arrow IPC file for the report."""
+        """The final model's predictions on the validation rows, and their pixels: an Arrow IPC file for the report."""
         return self.path / "validation.arrow"
 
     @property
@@ -108,7 +110,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """Ray's and Optuna's own words."""
+        """The log messages of Ray and Optuna."""
         return self.path / "search.log"
 
     @property
@@ -116,93 +118,81 @@ class RunFolder:
         return self.path / "tune"
 
     def files(self) -> tuple[Path, ...]:
-        """Of the whole run: all that lie in `path` itself."""
-        of_run = (self.config, self.environment, self.events, self.study, self.log, self.trials, self.epochs, self.rungs, self.best)
-        note = self.weights.with_suffix(".txt")
-        return (*of_run, self.weights, note, self.validation, self.solution, self.report_html, self.report_md)
+        """All files of the run that are directly in `path`."""
+        of_search = (self.config, self.environment, self.events, self.study, self.log, self.trials, self.epochs, self.rungs, self.best)
+        weights_note = self.weights.with_suffix(".txt")
+        return (*of_search, self.weights, weights_note, self.validation, self.solution, self.report_html, self.report_md)
 
     @property
     def trials_location(self) -> str:
-        """Where the workers keep the trials' checkpoints: every node reaches it."""
+        """The path or URI where the workers keep the trials' checkpoints. Every node must reach it."""
         return str(self.tune.resolve())
 
     def trial(self, trial: int) -> Path:
-        """Where a trial keeps its checkpoints, its errors and its TensorBoard events."""
+        """The folder of a trial's checkpoints, errors and TensorBoard events."""
         return self.tune / trial_name(trial)
 
     @property
     def retraining(self) -> Path:
-        """Where the retraining keeps its checkpoints while it goes on."""
+        """The folder of the retraining's checkpoints while it runs."""
         return self.path / "retraining"
 
     def confirming(self, trial: int, seed: int) -> Path:
-        """Where a fresh training of one of the best trials keeps its checkpoints while it goes on."""
+        """The folder of the checkpoints of a confirmation while it runs: one of the best trials, trained again from this seed."""
         return self.retraining / f"{trial_name(trial)}_{seed}"
 
     def confirmed_weights(self, trial: int, seed: int) -> Path:
-        """The weights of such a training, kept until one of them is chosen."""
+        """The weights of a confirmation, kept until the final model is chosen."""
         return self.retraining / f"{trial_name(trial)}_{seed}.pt"
 
     def keep_checkpoints(self, trials: Iterable[int], kept: Container[int]) -> None:
-        """Of these trials, delete the checkpoints of all but `kept`; 100 MB each."""
+        """Delete the checkpoints of these trials, except of those in `kept`. A checkpoint takes about 100 MB."""
         for trial in trials:
             if trial not in kept:
                 delete_checkpoints(self.trial(trial))
 
     def delete_temporary_files(self) -> None:
-        """Delete half-written files that killed processes left. Only who holds the lock may do this, and before any worker writes."""
+        """Delete the half-written files of killed processes. Call it with the lock held, and before any worker writes."""
         for folder in (self.path, self.retraining, *self.retraining.glob("*/"), *self.tune.glob("*/")):
             delete_temporary_files(folder)
 
     def is_incomplete(self) -> bool:
-        """Whether a run of this name died before it began: it left no settings, and nothing but what is written before them."""
+        """Whether a run of this name stopped before it began: the folder has only the files that are written before config.toml."""
         if not self.path.is_dir() or self.path.is_symlink():
             return False
-        before = {".lock", self.environment.name, self.events.name}
-        return all(path.name in before or path.name.endswith(TEMPORARY) for path in self.path.iterdir())
+        return all(path.name in FILES_BEFORE_CONFIG or path.name.endswith(TEMPORARY_SUFFIX) for path in self.path.iterdir())
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only process that works on this run. The system drops the lock with the process, however that ends.
+    def locked(self) -> AbstractContextManager[None]:
+        """Be the only process that works on this run.
 
         Raises:
-            RunFolderError: if another process has it.
+            RunFolderError: if another process works on it.
         """
-        path = self.path / ".lock"
-        try:
-            file = path.open("a")
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be written: {error.strerror}. Mend its permissions.") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunFolderError(f"{self.path}: another process works on this run; wait for it to end") from error
-            yield
+        return locked_folder(self.path)
 
 
 def trial_name(trial: int) -> str:
-    """What a trial is called in file names and on Ray's dashboard."""
+    """The name of a trial in file names and on Ray's dashboard."""
     return f"trial_{trial:04d}"
 
 
 def checkpoint_files(folder: Path) -> tuple[Path, Path]:
-    """The two files that a training writes in turn."""
+    """The two files that a training writes alternately."""
     return folder / "checkpoint_0.pt", folder / "checkpoint_1.pt"
 
 
 def delete_checkpoints(folder: Path) -> None:
-    """Delete the folder's checkpoints, as far as there are any, and what a killed process left of them."""
+    """Delete the checkpoints in the folder, also half-written ones."""
     for path in checkpoint_files(folder):
         path.unlink(missing_ok=True)
     delete_temporary_files(folder)
 
 
 def check_new_run(results: Path, name: str) -> RunFolder:
-    """Return the folder that a new run of this name would have; make nothing.
+    """Return the folder that a new run of this name would have, without creating anything.
 
     Raises:
-        RunFolderError: if the name is no plain name or is taken, or the results folder is none.
+        RunFolderError: if the name is not allowed or is taken, or `results` is a file.
     """
     folder = RunFolder(results / check_run_name(name))
     if results.exists() and not results.is_dir():
@@ -210,37 +200,38 @@ def check_new_run(results: Path, name: str) -> RunFolder:
     if folder.path.exists():
         if not folder.is_incomplete():
             raise RunFolderError(
-                f"{folder.path}: there is a run of this name already; choose another --name, or go on with it: resume {name}"
+                f"{folder.path}: there is a run of this name already; choose another --name, or continue that run with: resume {name}"
             )
-        _check_no_way_out(folder.path)
+        _check_only_files(folder.path)
     return folder
 
 
 def create_run_folder(results: Path, name: str) -> RunFolder:
-    """Make the folder of a new run.
+    """Create the folder of a new run.
 
     Raises:
-        RunFolderError: as `check_new_run`, or if the folder cannot be made.
+        RunFolderError: as `check_new_run`, or if the folder cannot be created.
     """
     folder = check_new_run(results, name)
     try:
         results.mkdir(parents=True, exist_ok=True)
         folder.path.mkdir(exist_ok=folder.is_incomplete())
     except OSError as error:
-        raise RunFolderError(f"{folder.path}: cannot be made: {error.strerror}; choose another --results") from error
+        raise RunFolderError(f"{folder.path}: cannot be created: {error.strerror}; choose another --results") from error
     return folder
 
 
-def _check_no_way_out(folder: Path) -> None:
-    """See that a run's folder, which may come from anywhere, holds files and folders alone: a link would lead our writes out of it, and a
-    pipe would be waited for.
+def _check_only_files(folder: Path) -> None:
+    """Check that a run's folder, which may come from a stranger, has only files and folders in it.
+
+    We would write through a link to a place outside the folder, and wait at a pipe.
 
     Raises:
-        RunFolderError: naming what else there is.
+        RunFolderError: if there is anything else; the message has its path.
     """
     pending = [os.fspath(folder)]
     while pending:
-        # A run that goes on meanwhile makes and deletes files.
+        # A process that works on the run creates and deletes files meanwhile.
         with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -249,23 +240,23 @@ def _check_no_way_out(folder: Path) -> None:
                     continue
                 elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
                     found = "a link" if entry.is_symlink() else "a pipe or a device"
-                    raise RunFolderError(f"{entry.path}: expected files and folders alone in a run's folder, found {found}; take it away")
+                    raise RunFolderError(f"{entry.path}: expected only files and folders in a run's folder, found {found}; remove it")
 
 
 def open_run_folder(run: str, results: Path) -> RunFolder:
     """Find a run by its name in the results folder, or by its path.
 
     Raises:
-        RunFolderError: if there is no run, or something in its folder is neither a file nor a folder.
+        RunFolderError: if there is no such run, or something in its folder is neither a file nor a folder.
     """
     for path in (results / run, Path(run)):
         folder = RunFolder(path)
         try:
             if run and folder.config.is_file():
-                _check_no_way_out(path)
+                _check_only_files(path)
                 return folder
         except OSError as error:
-            raise RunFolderError(f"{path}: cannot be read: {error.strerror}. Mend its permissions.") from error
+            raise RunFolderError(f"{path}: cannot be read: {error.strerror}. Fix its permissions.") from error
     raise RunFolderError(
         f"{run or repr(run)}: expected the name of a run in {results}, or a run's folder; there is no {results / run}/config.toml"
     )

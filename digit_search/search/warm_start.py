@@ -6,7 +6,7 @@ from dataclasses import asdict
 from digit_search.config.settings import RunSettings, baseline_params, load_settings, to_tree
 from digit_search.errors import ConfigError, RunFolderError
 from digit_search.records import EarlierTrial, TrialStatus
-from digit_search.run.environment import recorded_surroundings
+from digit_search.run.environment import recorded_environment
 from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
 from digit_search.storage.locate import Results, reading
@@ -33,30 +33,32 @@ def load_warm_start(
     paths: list[str] = []
     for name in settings.search.warm_start:
         with reading(name, results) as folder:
-            if folder.address in paths:
+            if folder.location in paths:
                 raise ConfigError(f"--warm-start {name}: expected each run once, found it twice")
             _check_comparable(settings, folder, train_fingerprint)
             run = folder.path.resolve().name
             found = [EarlierTrial(run, record) for record in load_state(folder.events).trials if record.status in TELLING]
         if not found:
-            raise RunFolderError(f"--warm-start {name}: expected a run with finished trials, found none in {folder.shown(folder.events)}")
-        say(f"warm start: {len(found)} finished trial{'s' if len(found) > 1 else ''} of {folder.shown()}")
+            raise RunFolderError(
+                f"--warm-start {name}: expected a run with finished trials, found none in {folder.display_path(folder.events)}"
+            )
+        say(f"warm start: {len(found)} finished trial{'s' if len(found) > 1 else ''} of {folder.display_path()}")
         trials += found
-        paths.append(folder.address)
+        paths.append(folder.location)
     search = settings.search.model_copy(update={"warm_start": paths})
     return settings.model_copy(update={"search": search}), trials
 
 
 def _check_comparable(settings: RunSettings, folder: RunFolder, train_fingerprint: str) -> None:
-    (there, _), _ = recorded_surroundings(folder.environment)
+    (there, _), _ = recorded_environment(folder.environment)
     if there != train_fingerprint:
         raise RunFolderError(
-            f"--warm-start {folder.shown()}: expected a run on the same train.csv, found one on another "
+            f"--warm-start {folder.display_path()}: expected a run on the same train.csv, found one on another "
             f"(fingerprint {str(there)[:12]} instead of {train_fingerprint[:12]})"
         )
     if different := differences(settings, load_settings(folder.config)):
         raise RunFolderError(
-            f"--warm-start {folder.shown()}: expected a run whose scores can be compared with this one's, found other settings:\n  "
+            f"--warm-start {folder.display_path()}: expected a run whose scores can be compared with this one's, found other settings:\n  "
             + "\n  ".join(different)
         )
 

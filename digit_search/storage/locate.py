@@ -1,20 +1,20 @@
-"""Runs wherever they are kept: in a folder, or in an object store."""
+"""Finds and creates runs, which are in a local folder or in an object store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from digit_search.files.object_store import Remote, is_uri, place_of
+from digit_search.files.object_store import Remote, is_uri, parse_location
 from digit_search.run.layout import RunFolder, check_new_run, check_run_name, create_run_folder, open_run_folder
 from digit_search.storage.remote_run import check_new_remote_run, remote_run, snapshot
 
 Results = Path | Remote
-"""Where runs are kept, each in a folder of its name."""
+"""The folder of all runs; each run has a folder in it."""
 
 
 def check_new(results: Results, name: str) -> None:
-    """See that a new run can have this name; make nothing.
+    """Check that a new run can have this name, without creating anything.
 
     Raises:
         RunFolderError: if it cannot.
@@ -26,20 +26,20 @@ def check_new(results: Results, name: str) -> None:
 
 
 def create(results: Results, name: str) -> RunFolder:
-    """The folder of a new run.
+    """Create the folder of a new run.
 
     Raises:
-        RunFolderError: if the name is taken, or the folder cannot be made.
+        RunFolderError: if the name is taken, or the folder cannot be created. For a store, `locked` raises it.
     """
     if isinstance(results, Path):
         return create_run_folder(results, name)
     return remote_run(results.child(check_run_name(name)), is_new=True)
 
 
-def _place(run: str, results: Results) -> Results:
-    """Where a run is: it is given by its own URI, or by its name among remote results; a path or a name is a local one's."""
+def _locate(run: str, results: Results) -> Results:
+    """The folder of a run in a store, given by its URI or by its name in `results`; for a local run, the local `results`."""
     if is_uri(run):
-        return place_of(run)
+        return parse_location(run)
     return results if isinstance(results, Path) else results.child(check_run_name(run))
 
 
@@ -47,44 +47,44 @@ def find(run: str, results: Results) -> RunFolder:
     """A run to work on, by its name, its folder or its URI.
 
     Raises:
-        RunFolderError: if there is none; of one in a store, `locked` tells.
+        RunFolderError: if there is no such run. For a store, `locked` raises it.
     """
-    place = _place(run, results)
-    return open_run_folder(run, place) if isinstance(place, Path) else remote_run(place)
+    location = _locate(run, results)
+    return open_run_folder(run, location) if isinstance(location, Path) else remote_run(location)
 
 
 @contextmanager
 def reading(run: str, results: Results) -> Iterator[RunFolder]:
-    """A run to read, also while another process works on it, and to write a report into.
+    """A run to read and to write a report into, also while another process works on it.
 
     Raises:
-        RunFolderError: if there is none.
+        RunFolderError: if there is no such run.
     """
-    place = _place(run, results)
-    if isinstance(place, Path):
-        yield open_run_folder(run, place)
+    location = _locate(run, results)
+    if isinstance(location, Path):
+        yield open_run_folder(run, location)
     else:
-        with snapshot(place) as folder:
+        with snapshot(location) as folder:
             yield folder
 
 
 def split_file(file: Results) -> tuple[Results, str]:
-    """The folder of a file, and the file's name in there."""
+    """The folder of a file, and the name of the file in it."""
     return (file.parent, file.name) if isinstance(file, Path) else file.split()
 
 
-def shown_in(place: Results, name: str) -> str:
-    """What to tell the user of where this file is."""
-    return str(place / name) if isinstance(place, Path) else place.shown(name)
+def display_path(folder: Results, name: str) -> str:
+    """The path or URI of a file as messages show it."""
+    return str(folder / name) if isinstance(folder, Path) else folder.display_uri(name)
 
 
 @contextmanager
-def writing(place: Results) -> Iterator[Path]:
-    """A folder to write files into that shall lie in that place."""
-    if isinstance(place, Path):
-        yield place
+def writing(folder: Results) -> Iterator[Path]:
+    """A local folder to write files into. They are in `folder` at the end."""
+    if isinstance(folder, Path):
+        yield folder
     else:
         with TemporaryDirectory() as temporary:
             yield Path(temporary)
             for path in sorted(Path(temporary).iterdir()):
-                place.upload(path, path.name)
+                folder.upload(path, path.name)

@@ -1,10 +1,17 @@
-"""One process at a time works on a run in an object store, where no system drops a lock with the process that holds it."""
+"""The lock of a run in an object store. No operating system releases it when the process that holds it dies, so it has to be renewed.
+
+The lock is the object `.lock`. Who wants it first writes a claim, then lists the folder: of two processes that do this at the same time, at
+least one sees the other's claim or lock, and gives up. All ages are differences between times of the store's own clock.
+
+Conditional writes ("only if the object is unchanged") would replace the claims, about 15 lines of this file. But pyarrow (26) has none, and
+a second client of the stores, such as obstore, would need its own credentials, options, timeouts and error messages, and another way for
+mounted disks (`file://`).
+"""
 
 import json
 import logging
 import os
 import platform
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,127 +20,127 @@ from dataclasses import dataclass
 from digit_search.errors import RunFolderError, StorageError
 from digit_search.files.bounded_io import MAX_JSON_BYTES, parse_json
 from digit_search.files.object_store import Remote
+from digit_search.run.interrupts import send_sigterm_to_this_process
 
 LOCK = ".lock"
 CLAIMS = ".claims/"
-BEAT_SECONDS = 30.0
+RENEW_SECONDS = 30.0
 STALE_SECONDS = 300.0
-"""A lock that was not written anew for this long is that of a process that is lost. Ages are told by the store's clock alone."""
+"""The process of a lock that was not renewed for this long is regarded as dead."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
-    """What the lock tells: whose working copy the run is worked on in, or was last."""
+class LockContent:
+    """What the lock says about the working copies of a run."""
 
-    owner: str
-    """The working copy's token."""
+    owner: str = ""
+    """The token of the working copy in which the run is worked on, or was worked on last."""
     newest: str = ""
-    """The token of the working copy whose files are at least as new as the store's: the owner's as soon as it has them all."""
+    """The token of the working copy that is at least as new as the store: the owner's, as soon as that has all of the store's files."""
     host: str = ""
     held: bool = False
 
 
-NOBODY = Holder("")
+UNREADABLE = LockContent("unknown", host="an unknown machine", held=True)
 
 
 class RemoteLock:
-    """The object `.lock` in the run's folder, written anew as long as it is held."""
+    """The lock of one run, for the working copy with the token `owner`."""
 
     def __init__(self, remote: Remote, owner: str) -> None:
         self._remote = remote
         self._owner = owner
         self._newest = ""
-        self.knows_newest = False
-        """Whether the lock, as it was found, told which working copy is the newest."""
-        self._ended = threading.Event()
-        self.taken_by = ""
-        """The machine of who took the lock from us, because we seemed lost."""
+        self._released = threading.Event()
+        self.taken_over_by = ""
+        """The machine of the process that took the lock from this one, because this one seemed dead; "" if none did."""
 
-    def take(self) -> bool:
-        """Hold the lock; return whether our working copy is the newest.
+    def acquire(self) -> str:
+        """Take the lock; return the token of the newest working copy, "" if the lock was deleted or there never was one.
 
         Raises:
-            RunFolderError: if another process has it, or takes it at the same time.
-            StorageError: if the store cannot be reached, read or written.
+            RunFolderError: if another process has the lock, or tries to take it at the same time.
+            StorageError: if the store cannot be read or written.
         """
         claim = f"{CLAIMS}{self._owner}"
         self._remote.put(claim, b"claim")
         try:
-            files = self._remote.files()
-            now = files[claim].modified_at
-            fresh = {name: now - seen.modified_at for name, seen in files.items() if now - seen.modified_at < STALE_SECONDS}
-            # Of two that claim at once, at least one sees the other's claim, or its lock.
-            if any(name.startswith(CLAIMS) and name != claim for name in fresh):
-                raise RunFolderError(f"{self._remote.uri}: another process begins to work on this run; wait for it to end")
-            before = self._read()
-            if before.held and before.owner != self._owner and LOCK in fresh:
-                raise RunFolderError(
-                    f"{self._remote.uri}: another process works on this run: on {before.host}, last heard of {fresh[LOCK]:.0f} s ago; wait "
-                    f"for it to end. One that is lost gives the run free after {STALE_SECONDS / 60:.0f} minutes, or when "
-                    f"{self._remote.shown(LOCK)} is deleted"
-                )
-            self._newest = before.newest
-            self.knows_newest = bool(before.newest)
+            self._newest = self._read_if_free(claim).newest
             self._write(held=True)
         finally:
             self._remote.delete(claim)
-        return self._newest == self._owner
+        return self._newest
 
-    def call_ours_newest(self) -> None:
-        """Write down that our working copy has all of the store's files.
+    def _read_if_free(self, claim: str) -> LockContent:
+        files = self._remote.files()
+        now = files[claim].modified_at
+        ages = {name: now - file.modified_at for name, file in files.items() if now - file.modified_at < STALE_SECONDS}
+        if any(name.startswith(CLAIMS) and name != claim for name in ages):
+            raise RunFolderError(f"{self._remote.uri}: another process begins to work on this run; wait for it to end")
+        lock = self._read()
+        if lock.held and lock.owner != self._owner and LOCK in ages:
+            raise RunFolderError(
+                f"{self._remote.uri}: another process works on this run: on {lock.host}, which renewed its lock {ages[LOCK]:.0f} s ago; "
+                f"wait for it to end. If it is dead, the run is free {STALE_SECONDS / 60:.0f} minutes after that, "
+                f"or when {self._remote.display_uri(LOCK)} is deleted"
+            )
+        return lock
+
+    def mark_as_newest(self) -> None:
+        """Write into the lock that our working copy has all of the store's files.
 
         Raises:
-            StorageError: if the store does not take that.
+            StorageError: if the store does not accept it.
         """
         self._newest = self._owner
         self._write(held=True)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Write the lock anew while the run goes on; end this process's run in order if another took it meanwhile."""
-        beating = threading.Thread(target=self._beat, daemon=True)
-        beating.start()
+    def renewed(self) -> Iterator[None]:
+        """Renew the lock regularly. If another process has taken it over, send SIGTERM to this one and set `taken_over_by`."""
+        thread = threading.Thread(target=self._renew_until_released, daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            self._ended.set()
-            beating.join()
+            self._released.set()
+            thread.join()
 
     def release(self) -> None:
-        """Let others work on the run; the lock goes on to tell whose working copy is the newest.
+        """Let others work on the run. The lock keeps the token of the newest working copy.
 
         Raises:
-            StorageError: if the store does not take that.
+            StorageError: if the store does not accept it.
         """
         if self._newest:
             self._write(held=False)
         else:
             self._remote.delete(LOCK)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
+    def _renew_until_released(self) -> None:
+        while not self._released.wait(RENEW_SECONDS):
             try:
-                holder = self._read()
-                if holder.owner not in ("", self._owner):
-                    self.taken_by = holder.host or "an unknown machine"
-                    os.kill(os.getpid(), signal.SIGTERM)
+                lock = self._read()
+                if lock.owner not in ("", self._owner):
+                    self.taken_over_by = lock.host or UNREADABLE.host
+                    send_sigterm_to_this_process()
                     return
                 self._write(held=True)
             except StorageError as error:
                 logger.warning("%s", error)
 
-    def _read(self) -> Holder:
+    def _read(self) -> LockContent:
         content = self._remote.get(LOCK, MAX_JSON_BYTES)
         if content is None:
-            return NOBODY
+            return LockContent()
         try:
-            told = parse_json(content)
-            return Holder(str(told["owner"])[:100], str(told["newest"])[:100], str(told["host"])[:100], bool(told["held"]))
+            lock = parse_json(content)
+            return LockContent(str(lock["owner"])[:100], str(lock["newest"])[:100], str(lock["host"])[:100], bool(lock["held"]))
         except (ValueError, KeyError, TypeError):
-            return Holder("unknown", host="an unknown machine", held=True)
+            return UNREADABLE
 
     def _write(self, *, held: bool) -> None:
-        told = {"owner": self._owner, "newest": self._newest, "host": platform.node(), "process": os.getpid(), "held": held}
-        self._remote.put(LOCK, json.dumps(told).encode())
+        lock = {"owner": self._owner, "newest": self._newest, "host": platform.node(), "process": os.getpid(), "held": held}
+        self._remote.put(LOCK, json.dumps(lock).encode())

@@ -1,12 +1,15 @@
-"""A run's files in an object store, kept like those of its working copy."""
+"""Synchronizes a run's files between its working copy on this machine and an object store."""
 
 import logging
+import os
 import re
+import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from digit_search.errors import StorageError
 from digit_search.files.bounded_io import max_file_bytes
@@ -14,105 +17,118 @@ from digit_search.files.object_store import Remote
 from digit_search.run.layout import RunFolder
 
 PAUSE_SECONDS = 3.0
-PAUSE_SHARE = 4.0
-"""The pause is at least so many times as long as what it follows: events.jsonl cannot be appended to there and grows."""
-FROM_TUNE = re.compile(r"tune/trial_\d{4,9}/(events\.out\.tfevents\.[\w.-]{1,200}|error\.log|error\.txt)")
-"""What others read of Ray Tune's own files. The workers write their checkpoints to the store themselves."""
-OF_TRAININGS = re.compile(r"retraining/(trial_\d{4,9}_\d{1,10}(\.pt|\.txt|/checkpoint_[01]\.pt)|checkpoint_[01]\.pt)")
+PAUSE_PER_PUSH = 4.0
+"""The pause is at least this many times as long as the push before it: events.jsonl grows, and is uploaded as a whole each time."""
+TUNE_FILE = re.compile(r"tune/trial_\d{4,9}/(events\.out\.tfevents\.[\w.-]{1,200}|error\.log|error\.txt)")
+"""The files of Ray Tune that people and TensorBoard read. The workers write their checkpoints to the store themselves."""
+TRAINING_FILE = re.compile(r"retraining/(trial_\d{4,9}_\d{1,10}(\.pt|\.txt|/checkpoint_[01]\.pt)|checkpoint_[01]\.pt)")
 
-Stamp = tuple[int, int, int]
 logger = logging.getLogger(__name__)
 
 
-class Mirror:
-    """Knows which files the store has, and brings the others there.
+class Stamp(NamedTuple):
+    """Differs between two versions of a file."""
 
-    The order makes the store's copy one that a run can go on from at any time: what events.jsonl tells of comes before it, what it tells to
-    be needed no more goes after it, and config.toml, which makes a folder a run, comes last.
+    num_bytes: int
+    modified_at_ns: int
+    inode: int
+
+
+class RunSync:
+    """Knows which files the store has in which version, and uploads the others.
+
+    The order of the uploads makes the store's copy resumable at any time: the files that events.jsonl mentions are uploaded before it, the
+    files that are no longer needed are deleted after it, and config.toml, which makes a folder a run, is uploaded last.
     """
 
     def __init__(self, folder: RunFolder, remote: Remote) -> None:
         self._folder = folder
         self._remote = remote
-        self._known: dict[str, Stamp] = {}
-        """By name, the version of each file that both sides have."""
+        self._synced: dict[str, Stamp] = {}
+        """By name, the version of each file that is the same on both sides."""
 
     def pull(self, *, with_trainings: bool) -> None:
-        """Bring the run's own files here, into a folder that has none of them; config.toml, which makes it a run, comes last.
+        """Download the run's files into a folder that has none of them.
+
+        The order is that of `push` reversed, so that no file is older than the events; but config.toml is last again.
 
         Raises:
-            StorageError: if the store cannot be read, or the disk does not take them.
+            StorageError: if the store cannot be read, or the files cannot be written.
         """
-        seen = self._remote.files()
-        names = [path.name for path in self._folder.files() if path.name in seen]
-        names += [name for name in seen if with_trainings and OF_TRAININGS.fullmatch(name)]
+        config, events = self._folder.config.name, self._folder.events.name
+        stored = self._remote.files()
+        names = [path.name for path in self._folder.files() if path.name in stored]
+        names += [name for name in stored if with_trainings and TRAINING_FILE.fullmatch(name)]
         try:
-            for name in sorted(names, key=lambda name: (name == self._folder.config.name, name != self._folder.events.name)):
+            for name in sorted(names, key=lambda name: (name == config, name != events)):
                 path = self._folder.path / name
-                if self._remote.download(name, path, max_file_bytes()):
-                    self._known[name] = _stamp(path)
+                if self._remote.download(name, path, max_file_bytes()) and (stamp := _stamp(path)):
+                    self._synced[name] = stamp
         except OSError as error:
             raise StorageError.of(self._folder.path, error) from error
 
     def push(self) -> None:
-        """Bring what was changed to the store, and delete there what was deleted here.
+        """Upload what was changed here, and delete in the store what was deleted here.
 
         Raises:
-            StorageError: if the store does not take it.
+            StorageError: if the store does not accept it.
         """
-        # Looked at first: whatever it tells of is at least as new in what is found after.
-        events = {name: stamp for name in (self._folder.events.name,) for stamp in _stamps(self._folder.path / name)}
-        found = self._files() | events
-        last = (*events, self._folder.config.name)
-        for name in sorted(found, key=lambda name: last.index(name) if name in last else -1):
-            if self._known.get(name) != found[name]:
+        config, events = self._folder.config.name, self._folder.events.name
+        # Before the others: each file is then uploaded in a version that is at least as new as the events.
+        events_stamp = _stamp(self._folder.events)
+        stamps = self._stamps() | ({events: events_stamp} if events_stamp else {})
+        for name in sorted(stamps, key=lambda name: (name == config, name == events)):
+            if self._synced.get(name) != stamps[name]:
+                # What was appended to the events meanwhile is left to the next push.
+                max_bytes = stamps[name].num_bytes if name == events else None
                 with suppress(FileNotFoundError):
-                    self._remote.upload(self._folder.path / name, name, found[name][0] if name in events else None)
-                    self._known[name] = found[name]
-        for name in [name for name in self._known if name not in found]:
+                    self._remote.upload(self._folder.path / name, name, max_bytes)
+                    self._synced[name] = stamps[name]
+        for name in [name for name in self._synced if name not in stamps]:
             self._remote.delete(name)
-            del self._known[name]
+            del self._synced[name]
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Push in the background every few seconds. What fails is tried again; how the store stands at the end, a last `push` tells."""
+    def in_background(self) -> Iterator[None]:
+        """Push every few seconds in a thread. Errors are logged, and the next push tries again, so call `push` once more at the end."""
         ended = threading.Event()
-        pushing = threading.Thread(target=self._push_until, args=(ended,), daemon=True)
-        pushing.start()
+        thread = threading.Thread(target=self._push_until, args=(ended,), daemon=True)
+        thread.start()
         try:
             yield
         finally:
             ended.set()
-            pushing.join()
+            thread.join()
 
     def _push_until(self, ended: threading.Event) -> None:
         pause = PAUSE_SECONDS
         while not ended.wait(pause):
-            begun_at = time.monotonic()
+            started_at = time.monotonic()
             try:
                 self.push()
             except StorageError as error:
-                logger.warning("the copy in the store is behind: %s", error)
-            except FileNotFoundError:  # Python 3.11's glob raises it where a folder goes while it looks.
-                continue
-            pause = max(PAUSE_SECONDS, PAUSE_SHARE * (time.monotonic() - begun_at))
+                logger.warning("the store does not have the newest files: %s", error)
+            pause = max(PAUSE_SECONDS, PAUSE_PER_PUSH * (time.monotonic() - started_at))
 
-    def _files(self) -> Mapping[str, Stamp]:
-        """All that belongs into the store."""
+    def _stamps(self) -> dict[str, Stamp]:
+        """The stamps of all files that belong into the store, by name."""
         root = self._folder.path
-        paths = [*root.glob("*"), *root.glob("retraining/**/*"), *root.glob("tune/trial_*/*")]
-        names = [path.relative_to(root).as_posix() for path in paths if not path.name.startswith(".")]
-        kept = [name for name in names if "/" not in name or FROM_TUNE.fullmatch(name) or OF_TRAININGS.fullmatch(name)]
-        return {name: stamp for name in kept for stamp in _stamps(root / name)}
+        # os.walk ignores a folder that is deleted meanwhile; pathlib's glob raises an error (Python 3.11).
+        paths = [Path(folder, name) for folder, _, names in os.walk(root) for name in names]
+        names = [name for path in paths if _is_run_file(name := path.relative_to(root).as_posix())]
+        return {name: stamp for name in names if (stamp := _stamp(root / name))}
 
 
-def _stamps(path: Path) -> list[Stamp]:
-    """The stamp of a file; nothing for what is none, or is gone."""
+def _is_run_file(name: str) -> bool:
+    if "/" not in name:
+        return not name.startswith(".")
+    return bool(TUNE_FILE.fullmatch(name) or TRAINING_FILE.fullmatch(name))
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """The stamp of a regular file; None if it is something else, or was deleted."""
     with suppress(FileNotFoundError):
-        return [_stamp(path)] if path.is_file() and not path.is_symlink() else []
-    return []
-
-
-def _stamp(path: Path) -> Stamp:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ino
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            return Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
+    return None

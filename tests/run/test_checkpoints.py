@@ -23,7 +23,7 @@ def checkpoints(place):
     return trial_checkpoints(place.uri, 7)
 
 
-def test_the_newest_is_loaded_without_a_look_at_the_other_and_two_are_kept(store, place, checkpoints):
+def test_only_the_newest_checkpoint_is_read_and_two_are_kept(store, place, checkpoints):
     assert load_checkpoint(checkpoints) is None
     for step in (8, 9, 10):
         save(checkpoints, step)
@@ -33,7 +33,7 @@ def test_the_newest_is_loaded_without_a_look_at_the_other_and_two_are_kept(store
     assert store.done == ["list", "get bucket/run/tune/trial_0007/checkpoint_10.pt"]
 
 
-def test_a_damaged_one_is_passed_over_and_makes_room_for_the_one_that_is_written_in_its_place(place, checkpoints, caplog):
+def test_a_damaged_checkpoint_is_ignored_and_replaced_by_the_next_one(place, checkpoints, caplog):
     for step in (1, 2):
         save(checkpoints, step)
     place.put("trial_0007/checkpoint_2.pt", b"cut short")
@@ -45,7 +45,7 @@ def test_a_damaged_one_is_passed_over_and_makes_room_for_the_one_that_is_written
     assert list(place.files()) == ["trial_0007/checkpoint_1.pt"]
 
 
-def test_a_network_that_is_gone_keeps_those_before(store, checkpoints):
+def test_earlier_checkpoints_are_kept_if_the_network_fails(store, checkpoints):
     save(checkpoints, 1)
     store.failures_left = 3
     with pytest.raises(StorageError, match=r"checkpoint_2\.pt: cannot be written"):
@@ -53,6 +53,6 @@ def test_a_network_that_is_gone_keeps_those_before(store, checkpoints):
     assert load_checkpoint(checkpoints)["reports"] == 1
 
 
-def test_the_traceback_of_a_trial_that_failed_lies_beside_them(place, checkpoints):
+def test_the_traceback_of_a_failed_trial_is_written_next_to_its_checkpoints(place, checkpoints):
     checkpoints.write_error("Traceback")
     assert place.get("trial_0007/error.log", 100) == b"Traceback"

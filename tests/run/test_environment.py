@@ -1,4 +1,4 @@
-"""Whether a run may go on: with its data, its settings and its versions."""
+"""A run is resumed only with the data, the settings and the versions with which it began."""
 
 import json
 
@@ -27,7 +27,7 @@ def path(tmp_path, digits):
     return path
 
 
-def test_the_same_data_settings_and_versions_go_on(path, digits):
+def test_the_same_data_settings_and_versions_are_accepted(path, digits):
     check_same_settings(path, load_settings())
     check_same_run(path, digits, force=False)
 
@@ -42,33 +42,33 @@ def test_the_same_data_settings_and_versions_go_on(path, digits):
         ("search.asha.max_epochs=30", "search.asha.max_epochs was 7 and is 30"),
     ],
 )
-def test_changed_settings_are_refused_each_with_its_name(path, assignment, difference):
+def test_changed_settings_are_refused_with_their_names_and_values(path, assignment, difference):
     with pytest.raises(RunFolderError, match=r"config\.toml: expected the settings that the run began with") as caught:
         check_same_settings(path, load_settings(None, [assignment]))
     assert difference in str(caught.value)
 
 
-def test_what_changes_no_result_may_change(path):
+def test_settings_that_change_no_result_may_change(path):
     changes = ["resources.workers=1", "ray.dashboard=false", "search.trial_timeout=", "search.max_failures=9", "data.dir=elsewhere"]
     check_same_settings(path, load_settings(None, changes))
 
 
-def test_a_run_of_an_older_version_lacks_a_setting_and_goes_on(path):
-    begun = json.loads(path.read_text())
-    del begun["settings"]["search"]["asha"]
-    path.write_text(json.dumps(begun))
+def test_a_run_of_an_older_version_may_lack_a_setting(path):
+    recorded = json.loads(path.read_text())
+    del recorded["settings"]["search"]["asha"]
+    path.write_text(json.dumps(recorded))
     check_same_settings(path, load_settings())
 
 
-def test_other_data_are_refused_even_by_force(path, digits):
-    begun = json.loads(path.read_text())
-    begun["data"]["train_fingerprint"] = "0" * 64
-    path.write_text(json.dumps(begun))
+def test_other_data_are_refused_even_with_force(path, digits):
+    recorded = json.loads(path.read_text())
+    recorded["data"]["train_fingerprint"] = "0" * 64
+    path.write_text(json.dumps(recorded))
     with pytest.raises(RunFolderError, match=r"expected the train\.csv that the run began with"):
         check_same_run(path, digits, force=True)
 
 
-def test_other_versions_are_refused_by_name_but_for_force(path, digits, monkeypatch):
+def test_other_versions_are_refused_with_their_names_unless_forced(path, digits, monkeypatch):
     monkeypatch.setattr(environment, "library_versions", lambda: {"torch": "99"})
     with pytest.raises(RunFolderError, match=r"torch 2\.\S+ is now 99.*--force"):
         check_same_run(path, digits, force=False)

@@ -1,9 +1,8 @@
-"""A run's folder: inside the results, new, and never half-written."""
+"""A run's folder: only inside the results folder, and only one run in it."""
 
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.files.atomic_io import write_atomically
 from digit_search.run.layout import create_run_folder, open_run_folder
 
 
@@ -28,7 +27,7 @@ def test_a_results_folder_that_cannot_be_made_is_one_clear_error(tmp_path):
         create_run_folder(tmp_path / "results", "mine")
 
 
-def test_a_run_is_found_by_name_and_by_path_and_a_stranger_is_refused(tmp_path):
+def test_a_run_is_found_by_name_and_by_path_but_not_before_it_has_settings(tmp_path):
     folder = create_run_folder(tmp_path, "mine")
     with pytest.raises(RunFolderError, match="expected the name of a run"):
         open_run_folder("mine", tmp_path)
@@ -37,29 +36,17 @@ def test_a_run_is_found_by_name_and_by_path_and_a_stranger_is_refused(tmp_path):
     assert open_run_folder(str(folder.path), tmp_path / "elsewhere").path == folder.path
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_rubbish(tmp_path):
-    path = tmp_path / "trials.csv"
-    write_atomically(path, "old")
-    with pytest.raises(TypeError):
-        write_atomically(path, None)
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        write_atomically(tmp_path / "folder", "new")
-    assert path.read_text() == "old"
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["folder", "trials.csv"]
-
-
-def test_what_a_run_left_that_died_before_it_began_does_not_take_its_name(tmp_path):
+def test_the_name_of_a_run_that_stopped_before_it_had_settings_can_be_used_again(tmp_path):
     folder = create_run_folder(tmp_path, "mine")
     for name in (".lock", "environment.json", "events.jsonl", ".config.toml.77.tmp"):
         (folder.path / name).write_text("")
     assert create_run_folder(tmp_path, "mine") == folder
-    (folder.path / "notes.txt").write_text("somebody's")
+    (folder.path / "notes.txt").write_text("of the user")
     with pytest.raises(RunFolderError, match="already"):
         create_run_folder(tmp_path, "mine")
 
 
-def test_half_written_files_of_killed_processes_are_swept_away(tmp_path):
+def test_half_written_files_of_killed_processes_are_deleted(tmp_path):
     folder = create_run_folder(tmp_path, "mine")
     folder.trial(3).mkdir(parents=True)
     kept = [folder.trials, folder.trial(3) / "checkpoint_0.pt"]
@@ -67,11 +54,3 @@ def test_half_written_files_of_killed_processes_are_swept_away(tmp_path):
         path.write_text("")
     folder.delete_temporary_files()
     assert sorted(path for path in folder.path.rglob("*") if path.is_file()) == sorted(kept)
-
-
-def test_a_run_is_worked_on_by_one_process_at_a_time(tmp_path):
-    folder = create_run_folder(tmp_path, "mine")
-    with folder.locked(), pytest.raises(RunFolderError, match="another process works on this run"), folder.locked():
-        pass
-    with folder.locked():
-        pass

@@ -1,4 +1,4 @@
-"""A run's folder from a stranger: no way out of it, no hang, and a report or one of our errors from any content."""
+"""A run's folder from a stranger: nothing is written outside of it, nothing hangs, and any content gives a report or one of our errors."""
 
 import json
 import os
@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digit_search.errors import DataError, DigitSearchError, RunFolderError
-from digit_search.files.atomic_io import write_atomically
 from digit_search.files.bounded_io import MAX_JSON_BYTES, max_file_bytes
 from digit_search.report.build import write_report, write_tables
 from digit_search.report.predictions import load_predictions
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
-from digit_search.run.environment import recorded_surroundings
+from digit_search.run.environment import recorded_environment
 from digit_search.run.events import MAX_EVENT_BYTES
 from digit_search.run.layout import RunFolder, create_run_folder, open_run_folder
 from digit_search.run.state import load_state
@@ -27,7 +26,7 @@ PLACES += ["tune", "tune/trial_0000", "tune/trial_0000/checkpoint_0.pt", "retrai
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_link_in_a_runs_folder_is_refused_and_what_it_leads_to_is_left_alone(tmp_path, make_run, place):
+def test_a_link_in_a_runs_folder_is_refused_and_its_target_is_not_changed(tmp_path, make_run, place):
     folder = make_run().path
     (tmp_path / "elsewhere").mkdir()
     precious = tmp_path / "elsewhere" / "precious"
@@ -36,13 +35,13 @@ def test_a_link_in_a_runs_folder_is_refused_and_what_it_leads_to_is_left_alone(t
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(precious if link.suffix or place == ".lock" else precious.parent)
-    with pytest.raises(RunFolderError, match=rf"{link.name}: expected files and folders alone in a run's folder, found a link"):
+    with pytest.raises(RunFolderError, match=rf"{link.name}: expected only files and folders in a run's folder, found a link"):
         open_run_folder("demo", folder.parent)
     assert precious.read_text() == "[search]\nsamples = 1\n"
 
 
 @pytest.mark.parametrize("place", ["events.jsonl", "environment.json", "validation.arrow", "tune/trial_0000/checkpoint_0.pt"])
-def test_a_pipe_in_a_runs_folder_is_refused_and_not_waited_for(make_run, place):
+def test_a_pipe_in_a_runs_folder_is_refused_without_waiting_for_it(make_run, place):
     folder = make_run().path
     (folder / "tune" / "trial_0000").mkdir(parents=True)
     (folder / place).unlink(missing_ok=True)
@@ -52,46 +51,36 @@ def test_a_pipe_in_a_runs_folder_is_refused_and_not_waited_for(make_run, place):
 
 
 @pytest.mark.parametrize("place", [".lock", "events.jsonl", "environment.json"])
-def test_a_new_run_does_not_follow_links_in_a_folder_that_looks_like_one_that_died_at_its_start(tmp_path, place):
+def test_a_new_run_follows_no_link_in_a_folder_that_looks_like_an_incomplete_run(tmp_path, place):
     precious = tmp_path / "precious"
     precious.write_text("keep")
     (tmp_path / "results" / "demo").mkdir(parents=True)
     (tmp_path / "results" / "demo" / place).symlink_to(precious)
     with (
-        pytest.raises(RunFolderError, match=f"{place}: expected files and folders alone"),
+        pytest.raises(RunFolderError, match=f"{place}: expected only files and folders"),
         create_run_folder(tmp_path / "results", "demo").locked(),
     ):
         pass
     assert precious.read_text() == "keep"
 
 
-def test_the_lock_that_a_killed_optuna_dashboard_left_blocks_nothing(make_run):
+def test_the_lock_of_a_killed_optuna_dashboard_is_accepted(make_run):
     folder = make_run()
     (folder.path / "study.journal.lock").symlink_to("no such file")
     assert open_run_folder("demo", folder.path.parent).config.is_file()
 
 
-def test_a_runs_folder_that_is_itself_a_link_is_the_users_choice(tmp_path, make_run):
+def test_a_runs_folder_may_itself_be_a_link(tmp_path, make_run):
     folder = make_run().path
     (tmp_path / "disk").symlink_to(folder.resolve())
     assert open_run_folder(str(tmp_path / "disk"), folder.parent).config.is_file()
 
 
-def test_what_is_written_replaces_a_link_and_never_follows_one(tmp_path):
-    precious = tmp_path / "precious"
-    precious.write_text("keep")
-    (tmp_path / "report.html").symlink_to(precious)
-    (tmp_path / f".report.html.{os.getpid()}.tmp").symlink_to(precious)
-    write_atomically(tmp_path / "report.html", "new")
-    assert (precious.read_text(), (tmp_path / "report.html").read_text()) == ("keep", "new")
-    assert not (tmp_path / "report.html").is_symlink()
-
-
-def test_events_beyond_the_limit_are_refused_unread(tmp_path):
+def test_events_beyond_the_limit_are_refused_without_reading_them(tmp_path):
     path = tmp_path / "events.jsonl"
     with path.open("wb") as file:
         file.truncate(max_file_bytes() + 1)
-    with pytest.raises(RunFolderError, match=rf"expected at most {max_file_bytes()} bytes, found more; .* take a machine with more"):
+    with pytest.raises(RunFolderError, match=rf"expected at most {max_file_bytes()} bytes, found more; .* use a machine with more memory"):
         load_state(path)
 
 
@@ -110,7 +99,7 @@ def test_events_beyond_the_limit_are_refused_unread(tmp_path):
         b'{"event": "x", "at": 1, "v": "' + b"a" * MAX_EVENT_BYTES + b'"}',
     ],
 )
-def test_absurd_events_are_refused(tmp_path, line):
+def test_malformed_events_are_refused(tmp_path, line):
     path = tmp_path / "events.jsonl"
     path.write_bytes(line + b"\n")
     with pytest.raises(RunFolderError, match=r"events\.jsonl"):
@@ -118,11 +107,11 @@ def test_absurd_events_are_refused(tmp_path, line):
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 5000, b"[]", b'{"data": 3}', b"\xff", b" " * MAX_JSON_BYTES + b"{}"])
-def test_absurd_surroundings_are_refused_and_left_out_of_a_report(make_run, content):
+def test_a_malformed_environment_is_refused_and_left_out_of_a_report(make_run, content):
     folder = make_run()
     folder.environment.write_bytes(content)
     with pytest.raises(RunFolderError, match=r"environment\.json"):
-        recorded_surroundings(folder.environment)
+        recorded_environment(folder.environment)
     summarize(load_run_data(folder))
 
 
@@ -134,14 +123,14 @@ JSON_VALUES = st.recursive(
 
 
 def spots(value: object) -> list[tuple[object, object]]:
-    """Every table or list inside of a JSON value with each of its keys."""
+    """Every table and list in a JSON value, with each of its keys."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [spot for key, inner in inside for spot in ((value, key), *spots(inner))]
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_any_value_in_any_event_is_a_report_or_refused(tmp_path_factory, finished_run, data):
+def test_any_value_in_any_event_gives_a_report_or_is_refused(tmp_path_factory, finished_run, data):
     folder = RunFolder(tmp_path_factory.getbasetemp() / "strange")
     if not folder.path.exists():
         shutil.copytree(finished_run.path, folder.path)
@@ -161,7 +150,7 @@ def test_any_value_in_any_event_is_a_report_or_refused(tmp_path_factory, finishe
 
 
 def validation_file(path, **columns) -> None:
-    """Predictions of two digits, some columns changed."""
+    """Write predictions of two digits; `columns` replaces some of the columns."""
     table = {
         "row": pa.array([0, 1], pa.int32()),
         "label": pa.array([1, 2], pa.uint8()),
@@ -184,7 +173,7 @@ def validation_file(path, **columns) -> None:
         {"probabilities": pa.array([None, [0.1] * 10], pa.list_(pa.float32(), 10))},
     ],
 )
-def test_strange_predictions_are_refused(tmp_path, columns):
+def test_predictions_with_wrong_columns_are_refused(tmp_path, columns):
     validation_file(tmp_path / "good.arrow")
     assert len(load_predictions(tmp_path / "good.arrow")) == 2
     validation_file(tmp_path / "strange.arrow", **columns)
@@ -193,7 +182,7 @@ def test_strange_predictions_are_refused(tmp_path, columns):
 
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
-def test_predictions_that_would_unpack_to_much_are_refused_unread(tmp_path, codec):
+def test_compressed_predictions_are_refused_without_unpacking_them(tmp_path, codec):
     path = tmp_path / "bomb.arrow"
     table = pa.table({"row": pa.array(np.zeros(4_000_000, np.int32))})
     with (
@@ -209,7 +198,7 @@ def test_predictions_that_would_unpack_to_much_are_refused_unread(tmp_path, code
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_predictions_with_any_damage_are_taken_or_refused(tmp_path_factory, data):
+def test_predictions_with_any_damage_are_accepted_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.arrow"
     validation_file(path)
     content = bytearray(path.read_bytes())
@@ -224,7 +213,7 @@ def test_predictions_with_any_damage_are_taken_or_refused(tmp_path_factory, data
         assert found.probabilities.shape == (len(found), 10)
 
 
-def test_hostile_names_in_a_whole_report_stay_text(make_run):
+def test_a_hostile_name_is_plain_text_in_the_report(make_run):
     folder = make_run(finished=True)
     folder.events.write_text(folder.events.read_text().replace('"device": "cpu"', '"device": "=cmd|1</script><script>alert(1)</script>"'))
     write_report(folder)

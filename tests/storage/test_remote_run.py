@@ -1,7 +1,9 @@
-"""Runs that are kept in a store: begun, gone on with on this machine or another, read, and lost by nobody."""
+"""Runs in a store: started, resumed on this machine or another one, read, and never lost."""
 
 import json
 import shutil
+import signal
+import threading
 
 import pytest
 
@@ -17,14 +19,14 @@ from tests.conftest import build_run
 
 @pytest.fixture
 def results(store, tmp_path, monkeypatch):
-    """Where runs are kept."""
+    """The folder of all runs, in a store."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return Remote(store.uri("results"))
 
 
 @pytest.fixture
 def kept_run(results, tmp_path):
-    """A run in the store, of which this machine knows nothing."""
+    """Puts a run into the store, of which this machine has no copy."""
 
     def keep(name="demo", statuses=(TrialStatus.COMPLETED, TrialStatus.RUNNING)):
         folder = build_run(RunFolder(tmp_path / "made" / name), statuses, finished=False, embedded=True)
@@ -46,7 +48,7 @@ def begin(folder):
     folder.config.write_text("seed = 1\n")
 
 
-def test_a_new_run_lands_in_the_store_and_leaves_nothing_here(results, tmp_path):
+def test_a_new_run_is_in_the_store_at_the_end_and_leaves_no_local_copy(results, tmp_path):
     folder = create(results, "demo")
     with folder.locked():
         begin(folder)
@@ -54,7 +56,7 @@ def test_a_new_run_lands_in_the_store_and_leaves_nothing_here(results, tmp_path)
     assert list((tmp_path / "cache" / "digit_search" / "runs").iterdir()) == []
 
 
-def test_a_name_that_is_taken_in_the_store_is_refused_before_and_after_the_lock(results):
+def test_a_taken_name_is_refused_before_and_after_the_lock(results):
     late = create(results, "demo")
     folder = create(results, "demo")
     with folder.locked():
@@ -67,7 +69,7 @@ def test_a_name_that_is_taken_in_the_store_is_refused_before_and_after_the_lock(
         assert folder.config.read_text() == "seed = 1\n"
 
 
-def test_a_run_that_is_not_there_is_refused_and_makes_none(results):
+def test_a_run_that_does_not_exist_is_refused_and_not_created(results):
     with pytest.raises(RunFolderError, match=r"expected a run, found none; there is no s3://bucket/results/demo/config\.toml"):
         enter(find("demo", results))
     with pytest.raises(RunFolderError, match="expected a run, found none"), reading("demo", results):
@@ -75,10 +77,10 @@ def test_a_run_that_is_not_there_is_refused_and_makes_none(results):
     assert results.files() == {}
 
 
-def test_a_network_that_is_gone_at_the_end_loses_nothing_and_says_how_to_go_on(results, store):
+def test_a_network_that_fails_at_the_end_loses_nothing_and_the_error_says_how_to_continue(results, store):
     folder = create(results, "demo")
     with pytest.raises(
-        SearchError, match=r"lacks the newest of this run; all of it is in .*\nGo on with: .* resume s3://bucket/results/demo"
+        SearchError, match=r"lacks the newest files of this run; all of them are in .*\nContinue with: .* resume s3://bucket/results/demo"
     ):
         enter(folder, lambda: begin(folder), lambda: setattr(store, "failures_left", 10**6))
     assert folder.config.exists()
@@ -96,7 +98,7 @@ def note(folder, text):
 
 @pytest.fixture
 def killed_run(results, kept_run, tmp_path):
-    """A run as a kill leaves it: the lock is held, and the working copy knows more than the store."""
+    """A run whose process was killed: the lock is held, and the working copy has an event that the store lacks."""
     place, folder = kept_run(), find("demo", results)
     with folder.locked():
         shutil.copytree(folder.path, tmp_path / "killed")
@@ -106,14 +108,14 @@ def killed_run(results, kept_run, tmp_path):
     return folder
 
 
-def test_a_killed_run_goes_on_at_once_with_all_that_its_working_copy_knows(killed_run):
+def test_a_killed_run_is_resumed_at_once_from_its_working_copy(killed_run):
     with killed_run.locked():
         assert "only here" in killed_run.events.read_text()
     assert b"only here" in killed_run.remote.get("events.jsonl", 10**6)
     assert not killed_run.path.exists()
 
 
-def test_a_working_copy_that_is_ahead_of_the_store_survives_that_the_lock_or_all_of_it_is_deleted_there(killed_run):
+def test_a_working_copy_is_kept_if_all_files_in_the_store_are_deleted(killed_run):
     for name in killed_run.remote.files():
         killed_run.remote.delete(name)
     with killed_run.locked():
@@ -121,20 +123,20 @@ def test_a_working_copy_that_is_ahead_of_the_store_survives_that_the_lock_or_all
     assert b"only here" in killed_run.remote.get("events.jsonl", 10**6)
 
 
-def test_a_working_copy_is_put_aside_when_another_machine_went_on_with_the_run(results, killed_run, tmp_path, monkeypatch):
+def test_an_old_working_copy_is_replaced_after_another_machine_resumed_the_run(results, killed_run, tmp_path, monkeypatch):
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
         elsewhere.setattr("digit_search.storage.remote_lock.STALE_SECONDS", 0.0)
         other = find("demo", results)
         with other.locked():
             assert "only here" not in other.events.read_text()
-            note(other, "of another")
+            note(other, "from elsewhere")
     with killed_run.locked():
-        assert "of another" in killed_run.events.read_text()
+        assert "from elsewhere" in killed_run.events.read_text()
         assert "only here" not in killed_run.events.read_text()
 
 
-def test_a_run_that_ends_by_an_error_or_a_ctrl_c_is_in_the_store_as_well(results, kept_run):
+def test_an_interrupted_run_is_in_the_store_as_well(results, kept_run):
     place, folder = kept_run(), find("demo", results)
     with pytest.raises(KeyboardInterrupt), folder.locked():
         note(folder, "the last")
@@ -143,7 +145,7 @@ def test_a_run_that_ends_by_an_error_or_a_ctrl_c_is_in_the_store_as_well(results
     assert not folder.path.exists()
 
 
-def test_checkpoints_that_the_events_know_nothing_of_are_deleted_since_others_may_have_been_tried_since(results, kept_run):
+def test_checkpoints_of_reports_that_are_not_in_the_events_are_deleted(results, kept_run):
     place = kept_run(statuses=(TrialStatus.COMPLETED, TrialStatus.INTERRUPTED))
     tune = place.child("tune")
     # Trial 1 reported three epochs.
@@ -153,13 +155,13 @@ def test_checkpoints_that_the_events_know_nothing_of_are_deleted_since_others_ma
         assert sorted(tune.files()) == ["trial_0001/checkpoint_3.pt", "trial_0001/checkpoint_4.pt"]
 
 
-def test_the_checkpoints_of_losers_are_deleted_in_the_store(results, store):
+def test_unneeded_checkpoints_are_deleted_in_the_store_and_an_error_there_is_tried_again(results, store):
     folder = find("demo", results)
     tune = Remote(folder.trials_location)
     for trial in range(3):
         tune.put(f"trial_000{trial}/checkpoint_2.pt", b"1")
         tune.put(f"trial_000{trial}/error.log", b"1")
-    # Of a worker that was killed as it wrote, in a mounted store.
+    # From a worker that was killed while it wrote to a mounted disk.
     tune.put("trial_0002/checkpoint_3.pt.4711.tmp", b"1")
     store.failures_left = 3
     folder.keep_checkpoints(range(3), {1})
@@ -172,7 +174,7 @@ def run_command(capsys, *argv):
     return code, *capsys.readouterr()
 
 
-def test_a_report_is_made_from_the_store_and_lands_there_while_another_process_works_on_the_run(results, kept_run, capsys):
+def test_a_report_is_written_into_the_store_while_another_process_works_on_the_run(results, kept_run, capsys):
     place = kept_run()
     place.put(LOCK, b'{"owner": "x", "newest": "x", "host": "y", "held": true}')
     code, out, _ = run_command(capsys, "report", "demo", "--results", results.uri)
@@ -182,7 +184,7 @@ def test_a_report_is_made_from_the_store_and_lands_there_while_another_process_w
     assert json.loads(place.get(LOCK, 1000))["owner"] == "x"
 
 
-def test_runs_of_a_store_are_compared_and_the_page_lands_there(results, kept_run, capsys, tmp_path):
+def test_a_comparison_of_runs_in_a_store_is_written_there(results, kept_run, capsys, tmp_path):
     kept_run("a")
     kept_run("b")
     code, out, _ = run_command(capsys, "report", "a", "b", "--results", results.uri)
@@ -194,7 +196,7 @@ def test_runs_of_a_store_are_compared_and_the_page_lands_there(results, kept_run
     assert (code, "named more than once" in err) == (2, True)
 
 
-def test_an_unknown_run_of_a_store_is_one_clear_message(results, capsys):
+def test_an_unknown_run_in_a_store_is_one_clear_message(results, capsys):
     for command in ("resume", "retrain", "report"):
         code, _, err = run_command(capsys, command, "nothing", "--results", results.uri)
         assert code == 2
@@ -203,3 +205,20 @@ def test_an_unknown_run_of_a_store_is_one_clear_message(results, capsys):
         )
     code, _, err = run_command(capsys, "resume", "../up", "--results", results.uri)
     assert (code, "expected 1 to 100 letters" in err) == (2, True)
+
+
+def test_a_run_that_another_process_took_over_ends_with_an_error_and_keeps_its_files(results, kept_run, monkeypatch):
+    monkeypatch.setattr("digit_search.storage.remote_lock.RENEW_SECONDS", 0.01)
+    place, folder = kept_run(), find("demo", results)
+    terminated = threading.Event()
+    old_handler = signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
+    taken = b'{"owner": "two", "newest": "two", "host": "elsewhere", "held": true}'
+    try:
+        with pytest.raises(SearchError, match=r"another process took over this run, on elsewhere, .* is only in "), folder.locked():
+            note(folder, "only here")
+            while not terminated.wait(0.05):
+                place.put(LOCK, taken)
+    finally:
+        signal.signal(signal.SIGTERM, old_handler)
+    assert place.get(LOCK, 1000) == taken
+    assert "only here" in folder.events.read_text()
