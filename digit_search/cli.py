@@ -136,7 +136,7 @@ def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from digit_search.config.settings import load_settings
+    from digit_search.config.loading import load_settings
     from digit_search.files.object_store import place_of
     from digit_search.pipeline import run
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from digit_search.config.settings import RunSettings, load_settings, to_toml
+from digit_search.config.loading import load_settings, to_toml
+from digit_search.config.settings import RunSettings
 from digit_search.data.load import Digits, load_digits
 from digit_search.data.reader import read_test
 from digit_search.data.split import RowSplit, split_rows
@@ -172,13 +173,10 @@ def _minutes(seconds: float) -> str:
 
 def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
     data = settings.data
-    digits = load_digits(data.dir, cache_dir=data.cache_dir, max_csv_bytes=data.max_csv_bytes)
+    digits = load_digits(data.dir, max_csv_bytes=data.max_csv_bytes)
     split = split_rows(
         label_view(digits.train), validation_fraction=data.validation_fraction, seed=settings.seed, file=str(digits.source.train)
     )
-    if data.cache_dir not in ("", "auto"):
-        # Said because a configuration from elsewhere could name any folder.
-        say(f"cache: parsed tables are kept in {data.cache_dir}")
     if digits.source.embedded:
         say("NOTE: this run uses the embedded SAMPLE of 5,000 digits; --data DIR takes the folder of Kaggle's train.csv and test.csv.")
     say(
@@ -189,14 +187,8 @@ def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
 
 
 def _settings_of(folder: RunFolder, retrain_max_epochs: int | None = None) -> RunSettings:
-    """The settings with which a run goes on.
-
-    Its folder may come from anybody, so nothing in it names a place to write to: parsed tables go to the user's cache folder, or nowhere.
-    """
-    settings = load_settings(folder.config, flags={"retrain.max_epochs": retrain_max_epochs})
-    if settings.data.cache_dir in ("", "auto"):
-        return settings
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"cache_dir": "auto"})})
+    """The settings with which a run resumes. Its folder may come from a stranger, so no setting may name a place to write to."""
+    return load_settings(folder.config, flags={"retrain.max_epochs": retrain_max_epochs})
 
 
 def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowSplit, warm: Iterable[EarlierTrial]) -> RunSettings:

@@ -82,7 +82,7 @@ def test_bad_data_is_told_before_ray_starts_or_anything_is_written(tmp_path, cap
     (bad / "train.csv").write_text("\n".join(lines))
     (bad / "test.csv").write_text((tiny_data / "test.csv").read_text())
     done = subprocess.run(
-        [sys.executable, "tune_main.py", "--data", bad, "--results", tmp_path / "results", "--set", "data.cache_dir=''"],
+        [sys.executable, "tune_main.py", "--data", bad, "--results", tmp_path / "results"],
         cwd=ROOT,
         capture_output=True,
         text=True,

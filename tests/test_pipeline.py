@@ -2,7 +2,7 @@
 
 import pytest
 
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.errors import RunFolderError
 from digit_search.pipeline import _tell_best, resume, retrain_run
 from digit_search.records import EpochMetrics, TrialParams, TrialRecord, TrialStatus
@@ -40,12 +40,10 @@ def test_a_search_that_ran_out_of_time_says_how_much_of_it_was_done():
 
 
 @pytest.mark.parametrize("go_on", [lambda folder: resume(folder, str, force=True), lambda folder: retrain_run(folder, 0, None, str)])
-def test_a_runs_folder_from_a_stranger_names_no_place_to_write_to(tmp_path, monkeypatch, make_run, tiny_data, go_on):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_runs_folder_from_a_stranger_names_no_place_to_write_to(tmp_path, make_run, tiny_data, go_on):
     folder = make_run([TrialStatus.COMPLETED])
     folder.config.write_text(f'[data]\ndir = "{tiny_data}"\ncache_dir = "{tmp_path / "elsewhere"}"\n')
     # This environment.json is none of a real run, so it goes no further than its digits.
     with pytest.raises(RunFolderError, match="surroundings"):
         go_on(folder)
     assert not (tmp_path / "elsewhere").exists()
-    assert len(list((tmp_path / "cache" / "digit_search").glob("*.arrow"))) == 2

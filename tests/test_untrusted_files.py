@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digit_search.config.settings import RunSettings, load_settings, to_toml, to_tree
+from digit_search.config.loading import load_settings, to_toml, to_tree
+from digit_search.config.settings import RunSettings
 from digit_search.errors import ConfigError, DataError
 from digit_search.run.checkpoints import LocalCheckpoints
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from digit_search.machine_limits import usable_memory
 
 MAX_JSON_BYTES = 1 << 22
-"""Of environment.json, some 2 KB: it repeats the settings, which take at most a quarter of this (`config.MAX_CONFIG_BYTES`)."""
+"""Of environment.json, some 2 KB: it repeats the settings, which take at most a quarter of this (`loading.MAX_CONFIG_BYTES`)."""
 LEAST_FILE_BYTES = 1 << 29
 """Over a million reports in events.jsonl, or 600,000 digits in validation.arrow."""
 SHARE_OF_MEMORY = 8

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from digit_search import __version__
-from digit_search.config.settings import RaySettings, RunSettings, to_tree
+from digit_search.config.loading import to_tree
+from digit_search.config.settings import RaySettings, RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import ResourceError, RunFolderError
@@ -111,7 +112,7 @@ def recorded_surroundings(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
         raise RunFolderError(f"{path}: expected the surroundings that the run began with, found none that can be read ({error})") from error
 
 
-CHANGEABLE = ("ray", "resources.workers", "data.dir", "data.cache_dir", "data.max_csv_bytes", "search.warm_start")
+CHANGEABLE = ("ray", "resources.workers", "data.dir", "data.max_csv_bytes", "search.warm_start")
 CHANGEABLE += ("search.max_failures", "search.trial_timeout", "search.time_budget")
 """Settings that change no result of a run that has begun, so that it may go on with others: fewer workers where memory was short."""
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from digit_search import pipeline
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.errors import DigitSearchError, SearchError, StorageError
 from digit_search.run.events import EventLog
 from digit_search.run.interrupts import Interrupts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.report.build import write_tables
 from digit_search.run.events import EventLog

@@ -8,7 +8,7 @@ import pytest
 from ray.tune.error import TuneError
 
 from digit_search.cluster.watchdog import EndSearch
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.errors import RayLostError, SearchError, StorageError
 from digit_search.records import EarlierTrial, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run.events import EventLog
