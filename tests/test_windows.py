@@ -56,6 +56,20 @@ def hide_what_windows_lacks() -> None:
     builtins.__import__ = import_as_on_windows
 
 
+def visible_names() -> list[str]:
+    """What code in digit_search still sees; nothing, if the hiding works."""
+    ours = {"__name__": "digit_search.cli"}
+    visible = []
+    for name in MISSING_MODULES:
+        with contextlib.suppress(ModuleNotFoundError):
+            exec(f"import {name}", ours)
+            visible.append(name)
+    for module, names in MISSING_NAMES.items():
+        exec(f"import {module.__name__}", ours)
+        visible += [name for name in names.split() if hasattr(ours[module.__name__], name)]
+    return visible
+
+
 def failed_imports() -> dict[str, str]:
     """Every module of the package that cannot be imported, with the reason."""
     import digit_search
@@ -106,6 +120,7 @@ def doctor_without_ray(results: Path) -> tuple[object, str]:
 def try_everything(run: Path, csv: Path, results: Path) -> dict[str, object]:
     hide_what_windows_lacks()
     return {
+        "visible": visible_names(),
         "help": run_command("--help"),
         "imports": failed_imports(),
         "report": run_command("report", run),
@@ -124,6 +139,10 @@ def run(tmp_path_factory) -> RunFolder:
 @pytest.fixture(scope="module")
 def seen(run, tiny_data, tmp_path_factory) -> dict[str, object]:
     return in_own_process(functools.partial(try_everything, run.path, tiny_data / "test.csv", tmp_path_factory.mktemp("results")))
+
+
+def test_nothing_that_windows_lacks_is_visible_to_our_code(seen):
+    assert seen["visible"] == []
 
 
 def test_every_module_is_imported(seen):

@@ -17,6 +17,7 @@ MAX_CONFIG_BYTES = 1 << 20
 """Room for ten thousand points; configs/default.toml takes 6 KB. The resolved settings must fit too, or the run could not resume."""
 MAX_DEPTH = 12
 MAX_PROBLEMS = 30
+MAX_PROBLEM_LETTERS = 500
 RETIRED = frozenset({"data.cache_dir"})
 """Settings of earlier versions, ignored in a file so that older runs can be repeated and resumed.
 
@@ -123,10 +124,17 @@ def _validate(tree: Mapping[str, Any], source: str) -> RunSettings:
     if problems:
         count = "one setting" if len(problems) == 1 else f"{len(problems)} settings"
         more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
-        raise ConfigError(f"{source}: {count} cannot be used:\n  " + "\n  ".join(problems[:MAX_PROBLEMS] + more))
+        shown = [_printable(problem) for problem in problems[:MAX_PROBLEMS]]
+        raise ConfigError(f"{source}: {count} cannot be used:\n  " + "\n  ".join(shown + more))
     if (size := len(to_toml(settings).encode())) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{source}: expected settings of at most {MAX_CONFIG_BYTES} bytes as a run's config.toml, found {size}")
     return settings
+
+
+def _printable(problem: str) -> str:
+    """One line of limited length: a file from a stranger may have control characters or a million letters in a key."""
+    text = problem if len(problem) <= MAX_PROBLEM_LETTERS else f"{problem[:MAX_PROBLEM_LETTERS]}…"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _with_checked_space(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -175,6 +175,19 @@ def test_settings_too_large_for_a_config_toml_are_refused():
     assert len(json.dumps(to_tree(fitting), indent=2)) < MAX_JSON_BYTES
 
 
+@pytest.mark.parametrize("table", ["", "search.", "search.space.", "search.space.lr.", "search.space.lr.when."])
+def test_hostile_keys_are_shown_in_short_printable_lines(tmp_path, table):
+    path = tmp_path / "hostile.toml"
+    valid = "search.space.lr.low = 0.1\nsearch.space.lr.high = 0.2\n"
+    path.write_text(f'{valid}{table}"\\u001b[2J\\nok" = 1\n{table}{"k" * 100_000} = 1\n')
+    with pytest.raises(ConfigError) as refused:
+        load_settings(path)
+    message = str(refused.value)
+    assert "\\x1b[2J" in message
+    assert all(line.isprintable() for line in message.split("\n"))
+    assert len(message) < 2000
+
+
 def test_of_thousands_of_problems_only_the_first_are_listed(tmp_path):
     path = tmp_path / "absurd.toml"
     path.write_text("".join(f"k{number} = 1\n" for number in range(5000)))
