@@ -87,7 +87,7 @@ class AshaSettings(Settings):
     grace_epochs: Annotated[float, Field(gt=0, le=10**6)] = 1.0
     """Epochs before the first rung. A fraction of an epoch needs `search.reports_per_epoch` above 1."""
     reduction_factor: Annotated[int, Field(ge=2, le=10**6)] = 2
-    """Of the trials that reached a rung so far, the best one in this many continue; the first always does."""
+    """Of the trials that reached a rung so far, the best one in this many continues (2: the best half); the first always does."""
 
 
 class SearchSettings(Settings):
