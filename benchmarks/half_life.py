@@ -108,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     print(describe_machine("torch", "optuna"))
-    digits = load_digits("sample")
+    digits = load_digits("sample", max_csv_bytes=1 << 30)
     split = split_rows(label_view(digits.train), validation_fraction=0.1, seed=0)
     done = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     for seed, params in enumerate(configurations(arguments.configs)):

@@ -1,4 +1,4 @@
-"""How fast train.csv is read, and in how much memory: pandas with the notebook's conversion, this package, and its cache.
+"""How fast train.csv is read, and in how much memory: pandas with the notebook's conversion, and this package.
 
     python benchmarks/reading.py [--data DIR] [--repeats 5]
 
@@ -28,9 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 NUM_ROWS = 42_000
 VARIANTS = {
     "pandas": "pandas.read_csv + the notebook's conversion",
-    "csv": "read_train, no cache",
-    "hashed": "from the cache, the CSV hashed again",
-    "cache": "from the cache, the CSV unchanged",
+    "digit_search": "read_train",
 }
 
 
@@ -47,14 +45,13 @@ def with_pandas(path: Path) -> Callable[[], object]:
     return read
 
 
-def with_digit_search(path: Path, cache_dir: Path | None) -> Callable[[], object]:
-    """Until pixels and labels are there as uint8 arrays; through the cache this takes in what makes sure that the CSV is the same."""
-    from digit_search.data.cache import read_cached
+def with_digit_search(path: Path) -> Callable[[], object]:
+    """Until pixels and labels are there as uint8 arrays."""
     from digit_search.data.reader import read_train
     from digit_search.data.table import label_view, pixel_view
 
     def read() -> object:
-        table = read_cached(path, labelled=True, cache_dir=cache_dir)[0] if cache_dir else read_train(path)
+        table = read_train(path)
         return pixel_view(table), label_view(table)
 
     return read
@@ -72,9 +69,9 @@ def peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def measure(variant: str, path: Path, cache_dir: Path) -> dict[str, float]:
+def measure(variant: str, path: Path) -> dict[str, float]:
     """Read once in this process."""
-    read = with_pandas(path) if variant == "pandas" else with_digit_search(path, None if variant == "csv" else cache_dir)
+    read = with_pandas(path) if variant == "pandas" else with_digit_search(path)
     bytes_before, started_at, cpu_seconds_before = peak_bytes(), time.perf_counter(), time.process_time()
     pixels, *_ = read()
     seconds, cpu_seconds, peak = time.perf_counter() - started_at, time.process_time() - cpu_seconds_before, peak_bytes() - bytes_before
@@ -84,11 +81,9 @@ def measure(variant: str, path: Path, cache_dir: Path) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "bytes": peak, "rows": len(pixels), "crc32": crc32}
 
 
-def measure_apart(variant: str, path: Path, cache_dir: Path) -> dict[str, float]:
+def measure_apart(variant: str, path: Path) -> dict[str, float]:
     """Read once in a process of its own."""
-    if variant == "hashed":
-        os.utime(path)
-    command = [sys.executable, __file__, "--measure", variant, str(path), str(cache_dir)]
+    command = [sys.executable, __file__, "--measure", variant, str(path)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
@@ -136,16 +131,11 @@ def print_table(path: Path, results: dict[str, list[dict[str, float]]]) -> None:
 def compare(data: Path | None, repeats: int) -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
-        cache_dir = Path(folder) / "cache"
         for path in write_csvs(Path(folder), data):
             results = {variant: [] for variant in VARIANTS}
             for _ in range(repeats):
                 for variant in VARIANTS:
-                    if variant == "cache":
-                        # A CSV written or touched just now is hashed again, so its fingerprint is noted once it has come to rest.
-                        time.sleep(2.5)
-                        measure_apart(variant, path, cache_dir)
-                    results[variant].append(measure_apart(variant, path, cache_dir))
+                    results[variant].append(measure_apart(variant, path))
             if len({run["crc32"] for runs in results.values() for run in runs}) != 1:
                 raise SystemExit("the variants read different pixels")
             print_table(path, results)
@@ -155,11 +145,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with train.csv or train.csv.gz")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--measure", nargs=3, metavar=("VARIANT", "CSV", "CACHE"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, metavar=("VARIANT", "CSV"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        variant, path, cache_dir = arguments.measure
-        print(json.dumps(measure(variant, Path(path), Path(cache_dir))))
+        variant, path = arguments.measure
+        print(json.dumps(measure(variant, Path(path))))
     else:
         compare(arguments.data, arguments.repeats)
 

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python lo
 
 from machine import describe_machine, peak_resident_bytes
 
-from digit_search.config.settings import RunSettings, to_toml
+from digit_search.config.loading import to_toml
+from digit_search.config.settings import RunSettings
 from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.table import label_view, pixel_view

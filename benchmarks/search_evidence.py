@@ -38,8 +38,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python lo
 from machine import describe_machine
 
 from digit_search.cluster.session import running_ray, send_chatter_to
+from digit_search.config.loading import load_settings
 from digit_search.config.search_space import Choice, Dimension, IntRange
-from digit_search.config.settings import RaySettings, RunSettings, load_settings
+from digit_search.config.settings import RaySettings, RunSettings
 from digit_search.data.load import load_digits
 from digit_search.data.split import RowSplit, split_rows
 from digit_search.data.table import label_view
@@ -101,7 +102,7 @@ def run_documented(settings: RunSettings, folder: RunFolder) -> tuple[Sequence[i
     """OptunaSearch and ASHA as Ray documents them; returns as `run_pipeline`."""
     folder.path.mkdir(parents=True)
     send_chatter_to(folder.log)
-    digits = load_digits("sample")
+    digits = load_digits("sample", max_csv_bytes=1 << 30)
     split = split_rows(label_view(digits.train), validation_fraction=settings.data.validation_fraction, seed=settings.seed)
     asha = settings.search.asha
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints tables whatever the verbosity

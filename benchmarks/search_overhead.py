@@ -26,7 +26,8 @@ from machine import describe_machine
 import digit_search.search.tune_adapter as search
 from digit_search.cluster.placement import WorkerPlan
 from digit_search.cluster.session import running_ray, send_chatter_to
-from digit_search.config.settings import RunSettings, load_settings, to_toml
+from digit_search.config.loading import load_settings, to_toml
+from digit_search.config.settings import RunSettings
 from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows

@@ -24,7 +24,8 @@ from tutorial_search import train_digits
 import digit_search.search.tune_adapter as search
 from digit_search.cluster.placement import WorkerPlan
 from digit_search.cluster.session import running_ray, send_chatter_to
-from digit_search.config.settings import RaySettings, RunSettings, load_settings
+from digit_search.config.loading import load_settings
+from digit_search.config.settings import RaySettings, RunSettings
 from digit_search.data.reader import read_train
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view

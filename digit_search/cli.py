@@ -1,142 +1,90 @@
-"""The command line: arguments in, exit code out. `--help` answers before anything heavy is imported."""
+"""The command line: arguments in, exit code out. `--help` answers before anything slow is imported."""
 
 import argparse
 import contextlib
 import difflib
+import io
 import json
 import os
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from digit_search.errors import DigitSearchError, UserError
+from digit_search.errors import DigitSearchError, RunFolderError, UserError
 
 if TYPE_CHECKING:
     from digit_search.run.layout import RunFolder
 
+Command = Callable[[argparse.Namespace], None]
+
 EPILOG = """\
-exit codes: 0 done; 1 the run failed; 2 a mistake in what was asked for; 130 interrupted
+exit codes: 0 done; 1 the run failed; 2 a mistake in the command, the settings or the data; 130 interrupted
 
-The search starts from the notebook's configuration (trial 0) and compares every trial with it. ASHA looks at a trial for the first time
-after search.asha.grace_epochs; a step_size above that means that the learning rate cannot have dropped by then, so such a trial is judged
-by how well it does without its schedule.
+Trial 0 is the notebook's configuration, with which every other trial can be compared. ASHA judges a trial for the first time after
+search.asha.grace_epochs epochs. With a larger step_size the learning rate has not dropped by then, so such a trial is judged before its
+schedule has had any effect.
 
-configs/default.toml lists every setting; a flag beats --set, which beats --config, which beats the default.
+configs/default.toml lists every setting. A flag beats --set, which beats --config, which beats the default.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Takes options by their whole names alone, and complains of an unknown one rather than of what follows it."""
-
-    def __init__(self, **options: Any) -> None:
-        self._options: dict[str, argparse.Action] = {}
-        self._has_commands = False
-        super().__init__(allow_abbrev=False, **options)
-
-    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
-        action = super().add_argument(*names, **options)
-        self._options |= {name: action for name in names if name.startswith("--")}
-        return action
-
-    def add_subparsers(self, **options: Any) -> Any:
-        self._has_commands = True
-        return super().add_subparsers(**options)
-
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
-        args = sys.argv[1:] if args is None else args
-        self._check_names(iter(args))
-        return super().parse_known_args(args, namespace)
-
-    def _check_names(self, arguments: Iterator[str]) -> None:
-        """Look at all options; where there are commands, up to the first other word, because a command has a parser of its own."""
-        for argument in arguments:
-            name, has_value, _ = argument.partition("=")
-            if name == "--" or (not name.startswith("--") and self._has_commands):
-                return
-            if not name.startswith("--"):
-                continue
-            if name not in self._options:
-                close = difflib.get_close_matches(name, self._options, n=1, cutoff=0.75)
-                self.error(f"unknown option {name}{f': is {close[0]} meant?' if close else ''}; --help lists all")
-            if self._options[name].nargs != 0 and not has_value:
-                next(arguments, None)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name need not be UTF-8, and the terminal's encoding may lack a character of a message.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = parse(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments.command(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except DigitSearchError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        text = str(interrupt)
+        if not text and arguments.command is _resume:
+            # The interrupt came before the run was opened, so nothing in its folder has changed.
+            text = f"resume it with: python tune_main.py resume {shlex.quote(arguments.run)}"
+        print(f"interrupted{': ' + text if text else ''}", file=sys.stderr)
+        return 130
+    return 0
 
 
-def _search_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, metavar="N", help="trials to run (default 20)")
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder with train.csv and test.csv, or .gz (default: data/digit-recognizer, else the embedded sample)",
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; configs/default.toml shows every setting")
-    parser.add_argument(
-        "--set",
-        dest="assignments",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one setting, e.g. --set search.space.lr.high=0.1; repeatable",
-    )
-    parser.add_argument("--name", metavar="NAME", help="the run's name (default: the time)")
-    parser.add_argument("--max-epochs", type=int, metavar="N", help="epochs of a full trial, and of the retraining")
-    parser.add_argument("--workers", type=int, metavar="N", help="trials at a time (default: as many as fit)")
-    parser.add_argument("--cpus-per-trial", type=int, metavar="N", help="CPU threads of a trial (default 1)")
-    parser.add_argument("--gpus-per-trial", type=float, metavar="F", help="share of a GPU, e.g. 0.25 (default: 1 where there is one)")
-    parser.add_argument("--time-budget", metavar="TIME", help="end the search after e.g. 30m, then retrain the best")
-    parser.add_argument("--seed", type=int, metavar="N", help="of everything random (default 0)")
-    parser.add_argument(
-        "--warm-start",
-        action="append",
-        metavar="RUN",
-        help="learn from the finished trials of an earlier run on the same data and space too; repeatable",
-    )
-    parser.add_argument(
-        "--confirm", type=int, metavar="K", help="train the K best trials again with fresh seeds; the best mean wins (default 1: off)"
-    )
-    parser.add_argument("--address", metavar="ADDR", help="join a running Ray cluster: auto or HOST:PORT")
-    parser.add_argument("--no-early-stopping", action="store_true", help="run every trial to the end")
-    parser.add_argument("--no-dashboard", action="store_true", help="start Ray without its dashboard")
+def run_as_program() -> None:
+    """Run the command in `sys.argv` and end this process with its exit code."""
+    # SIGTERM does the same as Ctrl-C, until a run installs its own handlers.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        # A second interrupt, after the run has restored the handlers.
+        code = 130
+    # Everything is written. Python's own exit would let a second signal replace the exit code, and may crash in threads that Ray (2.60)
+    # leaves behind when its start is interrupted or while it waits for a cluster to answer.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
-def _results_option(parser: argparse.ArgumentParser, default: object = argparse.SUPPRESS) -> None:
-    # Suppressed, a command's default leaves alone what was given before the command.
-    parser.add_argument(
-        "--results", default=default, metavar="DIR", help="where runs are kept: a folder, or s3://... or gs://... (default: results)"
-    )
+def say(text: str) -> None:
+    """Print a line for the user at once, also into a pipe. A run does not end because the reader of the pipe has exited."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
-    return int(text)
-
-
-def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
-    """The flags as dotted settings; None where a flag was not given."""
-    return {
-        "search.samples": arguments.samples,
-        "data.dir": arguments.data,
-        "search.asha.max_epochs": arguments.max_epochs,
-        "retrain.max_epochs": arguments.max_epochs,
-        "resources.workers": arguments.workers,
-        "resources.cpus_per_trial": arguments.cpus_per_trial,
-        "resources.gpus_per_trial": arguments.gpus_per_trial,
-        "search.time_budget": arguments.time_budget,
-        "seed": arguments.seed,
-        "search.warm_start": arguments.warm_start,
-        "retrain.confirm": arguments.confirm,
-        "ray.address": arguments.address,
-        "search.asha.enabled": False if arguments.no_early_stopping else None,
-        "ray.dashboard": False if arguments.no_dashboard else None,
-    }
+# The commands. Each imports what it needs, so that the others stay fast.
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from digit_search.config.settings import load_settings
+    from digit_search.config.loading import load_settings
     from digit_search.files.object_store import parse_location
     from digit_search.pipeline import run
 
@@ -174,31 +122,35 @@ def _report(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as opened:
         folders = [opened.enter_context(reading(run, results)) for run in arguments.runs]
         if arguments.out and (arguments.json or len(folders) == 1):
-            raise UserError(f"--out {arguments.out}: for the comparison of several runs; a run's own report lies in its folder")
-        told = _report_on(folders, arguments)
-    # Only now is it where it says: a store takes a file when it is whole.
-    say(told)
+            raise UserError(f"--out {arguments.out}: only for the comparison of several runs; a run's own report is written to its folder")
+        message = _write_or_summarize(folders, arguments)
+    # Said only now, because files in an object store are uploaded when the context ends.
+    say(message)
 
 
-def _report_on(folders: Sequence["RunFolder"], arguments: argparse.Namespace) -> str:
-    """Write, or return, what was asked for of the runs; return what to tell."""
-    from digit_search.errors import RunFolderError
-    from digit_search.files.object_store import parse_location
-    from digit_search.report.build import comparison_name, summary_tree, write_comparison, write_report
+def _write_or_summarize(folders: Sequence["RunFolder"], arguments: argparse.Namespace) -> str:
+    """Write the report or the comparison and return where it is; with --json, return the summary and write nothing."""
+    from digit_search.report.build import summary_tree, write_report
     from digit_search.run.events import read_events
-    from digit_search.storage.locate import display_path, split_file, writing
 
     for folder in folders:
         if not any(True for _ in read_events(folder.events)):
             raise RunFolderError(
-                f"{folder.display_path(folder.events)}: expected the run's events, found none; "
-                "its tables and its report are left as they are"
+                f"{folder.display_path(folder.events)}: expected the run's events, found none; its tables and its report were not changed"
             )
     if arguments.json:
         return json.dumps(summary_tree(folders), indent=2)
     if len(folders) == 1:
         write_report(folders[0])
         return f"report: {folders[0].display_path(folders[0].report_html)}"
+    return _write_comparison(folders, arguments)
+
+
+def _write_comparison(folders: Sequence["RunFolder"], arguments: argparse.Namespace) -> str:
+    from digit_search.files.object_store import parse_location
+    from digit_search.report.build import comparison_name, write_comparison
+    from digit_search.storage.locate import display_path, split_file, writing
+
     if arguments.out:
         place, name = split_file(parse_location(arguments.out))
     else:
@@ -212,118 +164,164 @@ def _report_on(folders: Sequence["RunFolder"], arguments: argparse.Namespace) ->
 def _doctor(arguments: argparse.Namespace) -> None:
     from digit_search.doctor.examine import DoctorOptions, examine
 
-    wishes = DoctorOptions(arguments.doctor_address, arguments.doctor_data, arguments.doctor_config, arguments.results)
-    examine(wishes, say, as_json=arguments.json)
+    options = DoctorOptions(arguments.doctor_address, arguments.doctor_data, arguments.doctor_config, arguments.results)
+    examine(options, say, as_json=arguments.json)
 
 
-def say(text: str) -> None:
-    """Print a line for the user at once, also into a pipe. A reader that went away ends no run."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+# The options
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The whole command line. Without a command the whole job is run."""
-    parser = Parser(
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; on a mistake, print it and exit with code 2. `command` of the result is the function to call."""
+    parser = argparse.ArgumentParser(
         prog="tune_main.py",
         description="Search hyperparameters of a ResNet18 for handwritten digits, retrain the best trial, predict and report.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    _search_options(parser)
-    _results_option(parser, "results")
-    parser.set_defaults(act=_search)
+    parser.set_defaults(command=_search)
+    _add_search_options(parser)
+    _add_results_option(parser, "results")
     commands = parser.add_subparsers(title="commands (without one: the whole job)", metavar="COMMAND")
+    for name, (text, command, add_options) in COMMANDS.items():
+        command_parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command_parser.set_defaults(command=command)
+        add_options(command_parser)
+    _check_option_names(parser, commands.choices, argv)
+    arguments = parser.parse_args(argv)
+    if arguments.command is not _search and (given := _given_search_options(arguments)):
+        parser.error(f"{', '.join(given)}: only for the whole job, not for this command")
+    return arguments
 
-    def add(name: str, text: str, act: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(act=act)
-        return command
 
-    resume = add("resume", "go on with an interrupted run", _resume)
-    resume.add_argument("run", metavar="RUN", help="a run's name or folder")
-    resume.add_argument("--force", action="store_true", help="also where the libraries' versions have changed")
-    _results_option(resume)
-    retrain = add("retrain", "train the best (or the named) trial of a run again: new weights, solution.csv and report", _retrain)
-    retrain.add_argument("run", metavar="RUN", help="a run's name or folder")
-    retrain.add_argument("--trial", type=int, metavar="N", help="this trial instead of the best")
-    retrain.add_argument(
-        "--max-epochs",
-        dest="retrain_max_epochs",
-        type=_positive,
-        metavar="N",
-        help="at most so many epochs (default: the run's retrain.max_epochs)",
-    )
-    _results_option(retrain)
-    predict = add("predict", "predict digits from saved weights alone", _predict)
-    predict.add_argument("model", type=Path, metavar="MODEL.pt", help="weights as a run writes them")
-    predict.add_argument("--test", type=Path, required=True, metavar="CSV", help="digits without labels, .csv or .csv.gz")
-    predict.add_argument("--out", type=Path, required=True, metavar="CSV", help="where ImageId,Label go")
-    predict.add_argument(
-        "--max-csv-bytes", type=_positive, default=1 << 30, metavar="N", help="refuse a CSV that unpacks to more (default: 1 GiB)"
-    )
-    report = add("report", "make a run's tables and report again from its files, or compare several runs", _report)
-    report.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder; several are compared, their reports left alone")
-    report.add_argument("--json", action="store_true", help="print the summary as JSON instead, and write nothing")
-    report.add_argument(
-        "--out", metavar="FILE", help="page of a comparison, its CSV beside it (default: comparison-RUN-RUN.html in --results)"
-    )
-    _results_option(report)
-    doctor = add("doctor", "say what this machine or a cluster offers, what would fail, and the remedy", _doctor)
-    doctor.add_argument("--address", dest="doctor_address", metavar="ADDR", help="look at a running Ray cluster: auto or HOST:PORT")
-    doctor.add_argument("--data", dest="doctor_data", metavar="DIR", help="folder of train.csv and test.csv")
-    doctor.add_argument("--config", dest="doctor_config", type=Path, metavar="FILE", help="a run's TOML file")
-    doctor.add_argument("--json", action="store_true", help="print all findings as JSON instead, at the end")
-    _results_option(doctor)
-    return parser
+def _check_option_names(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], argv: Sequence[str]) -> None:
+    """Report an unknown option. argparse would take the word after it for a command and complain about that word instead."""
+    known = _option_names([parser, *commands.values()])
+    for word in argv:
+        name = word.partition("=")[0]
+        if name == "--":
+            return
+        # argparse takes a word with a blank for a value, whatever it begins with.
+        if name.startswith("--") and name not in known and " " not in word:
+            likely = [commands[other] for other in argv if other in commands] or [parser]
+            close = difflib.get_close_matches(name, _option_names(likely), n=1, cutoff=0.75)
+            parser.error(f"unknown option {name}{f': is {close[0]} meant?' if close else ''}; --help lists all")
+
+
+def _option_names(parsers: Iterable[argparse.ArgumentParser]) -> list[str]:
+    return ["--help", *re.findall(r"--[a-z-]+", "".join(parser.format_usage() for parser in parsers))]
+
+
+def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
+    """The flags as dotted settings; None if a flag was not given."""
+    return {
+        "search.samples": arguments.samples,
+        "data.dir": arguments.data,
+        "search.asha.max_epochs": arguments.max_epochs,
+        "retrain.max_epochs": arguments.max_epochs,
+        "resources.workers": arguments.workers,
+        "resources.cpus_per_trial": arguments.cpus_per_trial,
+        "resources.gpus_per_trial": arguments.gpus_per_trial,
+        "search.time_budget": arguments.time_budget,
+        "seed": arguments.seed,
+        "search.warm_start": arguments.warm_start,
+        "retrain.confirm": arguments.confirm,
+        "ray.address": arguments.address,
+        "search.asha.enabled": False if arguments.no_early_stopping else None,
+        "ray.dashboard": False if arguments.no_dashboard else None,
+    }
 
 
 def _given_search_options(arguments: argparse.Namespace) -> list[str]:
-    """The options of the whole job that were given."""
     given = [key for key, value in search_flags(arguments).items() if value is not None]
     given += [f"--{name}" for name in ("config", "name") if getattr(arguments, name) is not None]
     return given + ["--set"] * bool(arguments.assignments)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    # A file's name need not be UTF-8, and what a run tells may not fit the terminal's encoding.
-    sys.stdout.reconfigure(errors="backslashreplace")
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
-    if arguments.act is not _search and _given_search_options(arguments):
-        parser.error(f"{', '.join(_given_search_options(arguments))}: for the whole job alone, not for this command")
-    try:
-        arguments.act(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except DigitSearchError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt as interrupt:
-        # A resume that was interrupted before it looked at the run has changed nothing there.
-        text = str(interrupt)
-        if not text and arguments.act is _resume:
-            text = f"go on with: python tune_main.py resume {shlex.quote(arguments.run)}"
-        print(f"interrupted{': ' + text if text else ''}", file=sys.stderr)
-        return 130
-    return 0
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--samples", type=int, metavar="N", help="number of trials (default 20)")
+    add(
+        "--data",
+        metavar="DIR",
+        help="folder with train.csv and test.csv, or .gz (default: data/digit-recognizer, else the embedded sample)",
+    )
+    add("--config", type=Path, metavar="FILE", help="a TOML file; configs/default.toml shows every setting")
+    one_setting = "one setting, e.g. --set search.space.lr.high=0.1; repeatable"
+    add("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=one_setting)
+    add("--name", metavar="NAME", help="the run's name (default: the time)")
+    add("--max-epochs", type=int, metavar="N", help="epochs of a full trial, and of the retraining")
+    add("--workers", type=int, metavar="N", help="trials at a time (default: as many as fit)")
+    add("--cpus-per-trial", type=int, metavar="N", help="CPU threads of a trial (default 1)")
+    add("--gpus-per-trial", type=float, metavar="F", help="share of a GPU, e.g. 0.25 (default: 1 if there is a GPU)")
+    add("--time-budget", metavar="TIME", help="end the search after e.g. 30m, then retrain the best")
+    add("--seed", type=int, metavar="N", help="seed of all random numbers (default 0)")
+    earlier_run = "learn also from the finished trials of an earlier run on the same data and space; repeatable"
+    add("--warm-start", action="append", metavar="RUN", help=earlier_run)
+    add("--confirm", type=int, metavar="K", help="train the K best trials again with fresh seeds; the best mean wins (default 1: off)")
+    add("--address", metavar="ADDR", help="join a running Ray cluster: auto or HOST:PORT")
+    add("--no-early-stopping", action="store_true", help="run every trial to the end")
+    add("--no-dashboard", action="store_true", help="start Ray without its dashboard")
 
 
-def run_as_program() -> None:
-    """Run the command of `sys.argv` and end this process with its exit code."""
-    # Until a run catches it, SIGTERM means what Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        code = main()
-    except KeyboardInterrupt:
-        # A second one, after the run's own handlers were put back.
-        code = 130
-    # All is written and told. Python's own way out takes a second signal for its death, and may crash in the threads that Ray (2.60) leaves
-    # behind where its start was broken off or where it waits for the answer of a cluster.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def _add_results_option(parser: argparse.ArgumentParser, default: str = argparse.SUPPRESS) -> None:
+    # A command has no default of its own, which would replace a value given before the command.
+    where = "where runs are kept: a folder, or s3://... or gs://... (default: results)"
+    parser.add_argument("--results", default=default, metavar="DIR", help=where)
+
+
+def _add_resume_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's name or folder")
+    parser.add_argument("--force", action="store_true", help="resume even if the versions of the libraries have changed")
+    _add_results_option(parser)
+
+
+def _add_retrain_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's name or folder")
+    parser.add_argument("--trial", type=int, metavar="N", help="this trial instead of the best")
+    # The whole job has --max-epochs too; its value must not be mistaken for this one.
+    limit = "at most this many epochs (default: the run's retrain.max_epochs)"
+    parser.add_argument("--max-epochs", dest="retrain_max_epochs", type=_positive, metavar="N", help=limit)
+    _add_results_option(parser)
+
+
+def _add_predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL.pt", help="weights as a run writes them")
+    parser.add_argument("--test", type=Path, required=True, metavar="CSV", help="digits without labels, .csv or .csv.gz")
+    parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="file for the predictions: ImageId,Label")
+    limit = "refuse a CSV that unpacks to more (default: 1 GiB)"
+    parser.add_argument("--max-csv-bytes", type=_positive, default=1 << 30, metavar="N", help=limit)
+
+
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    runs = "a run's name or folder; several runs are compared, and their own reports are not changed"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=runs)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON and write nothing")
+    page = "page of a comparison, with its CSV beside it (default: comparison-RUN-RUN.html in --results)"
+    parser.add_argument("--out", metavar="FILE", help=page)
+    _add_results_option(parser)
+
+
+def _add_doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", dest="doctor_address", metavar="ADDR", help="check a running Ray cluster: auto or HOST:PORT")
+    parser.add_argument("--data", dest="doctor_data", metavar="DIR", help="folder with train.csv and test.csv")
+    parser.add_argument("--config", dest="doctor_config", type=Path, metavar="FILE", help="a run's TOML file")
+    parser.add_argument("--json", action="store_true", help="print all findings as JSON at the end instead")
+    _add_results_option(parser)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
+    return int(text)
+
+
+COMMANDS: dict[str, tuple[str, Command, Callable[[argparse.ArgumentParser], None]]] = {
+    "resume": ("resume an interrupted run", _resume, _add_resume_options),
+    "retrain": ("train the best (or the named) trial of a run again: new weights, solution.csv and report", _retrain, _add_retrain_options),
+    "predict": ("predict digits with saved weights only", _predict, _add_predict_options),
+    "report": ("rebuild a run's tables and report from its files, or compare several runs", _report, _add_report_options),
+    "doctor": ("check what this machine or a cluster offers, what would fail, and how to fix it", _doctor, _add_doctor_options),
+}
+"""By name: the help, what it does, its options."""

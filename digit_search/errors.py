@@ -1,4 +1,4 @@
-"""The errors that a user can cause or must hear of. Each message says where, what was expected, what was found, what to do."""
+"""The errors that are reported to the user. Each message says where, what was expected, what was found and what to do."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ class DigitSearchError(Exception):
 
 
 class UserError(DigitSearchError):
-    """A mistake that the user can mend: shown as one message, without a traceback."""
+    """A mistake that the user can fix: shown as one message, without a traceback."""
 
     exit_code = 2
 
@@ -24,28 +24,28 @@ class DataError(UserError):
 
 
 class RunFolderError(UserError):
-    """A run's folder is missing, taken, unwritable or not what it should be."""
+    """A run's folder is missing, in use, not writable, or not what it should be."""
 
 
 class StorageError(RunFolderError):
-    """The disk does not take or give a file of the run: it is full, read-only or gone. What was written before is whole."""
+    """A file of the run cannot be read or written: the disk is full, read-only or gone. Files written before are complete."""
 
     @classmethod
     def of(cls, path: Path | str, error: OSError) -> "StorageError":
-        """What to tell of a file that could not be written."""
-        return cls(f"{path}: cannot be written: {error.strerror or error}. Make space or mend its permissions.")
+        """The error for a file that could not be written."""
+        return cls(f"{path}: cannot be written: {error.strerror or error}. Free some space or fix its permissions.")
 
 
 class ResourceError(UserError):
-    """The machine or cluster cannot give what was asked for."""
+    """The machine or cluster does not have what the settings require."""
 
 
 class TrialError(DigitSearchError):
-    """A trial cannot go on, or no trial can be chosen."""
+    """A trial cannot continue, or no trial can be chosen."""
 
 
 class RayLostError(DigitSearchError):
-    """Ray died or gave the search up, for a reason that is no trial's fault."""
+    """Ray died or ended the search, and no trial is the cause."""
 
 
 class SearchError(DigitSearchError):

@@ -1,4 +1,4 @@
-"""What a container or a service manager allows: the limits of Linux's control groups (cgroups), version 1 and 2."""
+"""The cores and the memory that this process may use. On Linux, control groups (cgroups, version 1 and 2) can limit both."""
 
 import os
 from collections.abc import Iterator
@@ -7,30 +7,30 @@ from pathlib import Path
 PROC_CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 UNLIMITED_BYTES = 1 << 60
-"""Version 1 says "no limit" with a number near 2^63."""
+"""Version 1 writes a number near 2^63 for "no limit"."""
 
 
 def usable_cores() -> float:
-    """Cores' worth of time that this process may use, which a container or an affinity may hold below what the machine has."""
+    """CPU time that this process may use, in cores: those of the machine, or fewer if a container or an affinity limits them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, core_limit() or cores)
 
 
 def core_limit(proc: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> float | None:
-    """Cores' worth of time that this process may use, None for no limit."""
+    """The cgroup's limit of CPU time, in cores; None for no limit."""
     limits = []
     for folder in _folders(proc, root, "cpu"):
         quota, period = _words(folder / "cpu.max")[:2] or ("", "")
         if not quota:
             quota, period = ("".join(_words(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
-        # "max" in version 2 and -1 in version 1 are no limit.
+        # "max" in version 2 and -1 in version 1 mean no limit.
         if quota.isdecimal() and period.isdecimal() and int(period):
             limits.append(int(quota) / int(period))
     return min(limits, default=None)
 
 
 def memory_limit(proc: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> int | None:
-    """Bytes that this process and those beside it in its group may use, None for no limit."""
+    """Bytes of memory that the processes of this process's cgroup may use together; None for no limit."""
     limits = []
     for folder in _folders(proc, root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -41,25 +41,26 @@ def memory_limit(proc: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> int | No
 
 
 def usable_memory() -> int | None:
-    """Bytes of memory that this process may use, None where nobody tells."""
+    """Bytes of memory that this process may use; None if unknown."""
     return min((limit for limit in (total_memory(), memory_limit()) if limit), default=None)
 
 
 def total_memory() -> int:
-    """Bytes of the machine, 0 where Python cannot tell without a library."""
+    """Bytes of the machine's memory; 0 if psutil is not installed, so that the doctor can still run and report that."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
+        import psutil
+    except ImportError:
         return 0
+    return int(psutil.virtual_memory().total)
 
 
 def _folders(proc: Path, root: Path, controller: str) -> Iterator[Path]:
-    """The folders whose limits hold for this process: its group's and those above it.
+    """The folders whose limits apply to this process: its cgroup's and those above it.
 
-    In a container the path in /proc/self/cgroup may be the host's, which is not there; the container's own limits then lie at the root.
+    In a container, /proc/self/cgroup may name a path of the host, which does not exist there; then the root holds the container's limits.
     """
     try:
-        lines = proc.read_text().splitlines()
+        lines = proc.read_text("utf-8", "replace").splitlines()
     except OSError:
         return
     for line in lines:
@@ -74,6 +75,6 @@ def _folders(proc: Path, root: Path, controller: str) -> Iterator[Path]:
 
 def _words(path: Path) -> list[str]:
     try:
-        return path.read_text().split()
+        return path.read_text("utf-8", "replace").split()
     except OSError:
         return []

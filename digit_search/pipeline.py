@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from digit_search.config.settings import RunSettings, load_settings, to_toml
+from digit_search.config.loading import load_settings, to_toml
+from digit_search.config.settings import RunSettings
 from digit_search.data.load import Digits, load_digits
 from digit_search.data.reader import read_test
 from digit_search.data.split import RowSplit, split_rows
@@ -167,7 +168,7 @@ def _minutes(seconds: float) -> str:
 
 def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
     data = settings.data
-    digits = load_digits(data.dir, cache_dir="", max_csv_bytes=data.max_csv_bytes)
+    digits = load_digits(data.dir, max_csv_bytes=data.max_csv_bytes)
     split = split_rows(
         label_view(digits.train), validation_fraction=data.validation_fraction, seed=settings.seed, file=str(digits.source.train)
     )

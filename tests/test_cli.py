@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from digit_search import cli
+from digit_search.files import object_store
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,7 +19,7 @@ def run_main(capsys, *argv: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("command", [[], ["resume"], ["retrain"], ["predict"], ["report"], ["doctor"]])
-def test_help_comes_without_importing_anything_heavy(command):
+def test_help_imports_no_slow_library(command):
     code = (
         "import sys; from digit_search import cli\n"
         f"try: cli.main({[*command, '--help']!r})\n"
@@ -32,7 +33,7 @@ def test_help_comes_without_importing_anything_heavy(command):
 
 
 def test_flags_become_settings():
-    arguments = cli.make_parser().parse_args(
+    arguments = cli.parse(
         ["--samples", "3", "--data", "d", "--workers", "2", "--gpus-per-trial", "0.5", "--no-dashboard", "--no-early-stopping"]
     )
     given = {key: value for key, value in cli.search_flags(arguments).items() if value is not None}
@@ -74,7 +75,7 @@ def test_a_mistake_is_one_message_without_a_traceback_and_nothing_is_written(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_data_is_told_before_ray_starts_or_anything_is_written(tmp_path, capsys, tiny_data):
+def test_bad_data_is_reported_before_ray_starts_or_anything_is_written(tmp_path, capsys, tiny_data):
     bad = tmp_path / "bad"
     bad.mkdir()
     lines = (tiny_data / "train.csv").read_text().splitlines()
@@ -82,7 +83,7 @@ def test_bad_data_is_told_before_ray_starts_or_anything_is_written(tmp_path, cap
     (bad / "train.csv").write_text("\n".join(lines))
     (bad / "test.csv").write_text((tiny_data / "test.csv").read_text())
     done = subprocess.run(
-        [sys.executable, "tune_main.py", "--data", bad, "--results", tmp_path / "results", "--set", "data.cache_dir=''"],
+        [sys.executable, "tune_main.py", "--data", bad, "--results", tmp_path / "results"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -93,7 +94,7 @@ def test_bad_data_is_told_before_ray_starts_or_anything_is_written(tmp_path, cap
     assert not (tmp_path / "results").exists()
 
 
-def test_predictions_need_the_weights_and_the_csv_alone(tmp_path, capsys, tiny_data):
+def test_predictions_need_only_the_weights_and_the_csv(tmp_path, capsys, tiny_data):
     from digit_search.training.model import build_resnet18, save_weights
 
     weights, out = tmp_path / "model.pt", tmp_path / "out.csv"
@@ -107,7 +108,7 @@ def test_predictions_need_the_weights_and_the_csv_alone(tmp_path, capsys, tiny_d
     assert all(line.split(",")[1] in "0123456789" for line in lines[1:])
 
 
-def test_training_digits_are_not_mistaken_for_test_digits(tmp_path, capsys, tiny_data):
+def test_training_digits_are_not_predicted(tmp_path, capsys, tiny_data):
     code, _, err = run_main(capsys, "predict", "m.pt", "--test", str(tiny_data / "train.csv"), "--out", str(tmp_path / "o.csv"))
     assert code == 2
     assert "label" in err
@@ -117,8 +118,8 @@ def test_training_digits_are_not_mistaken_for_test_digits(tmp_path, capsys, tiny
     ("argv", "message"),
     [
         (["retrain", "x", "--max-epochs", "0"], "expected a whole number from 1, found '0'"),
-        (["--samples", "3", "report", "x"], "search.samples: for the whole job alone"),
-        (["--name", "x", "--set", "seed=1", "resume", "x"], "--name, --set: for the whole job alone"),
+        (["--samples", "3", "report", "x"], "search.samples: only for the whole job"),
+        (["--name", "x", "--set", "seed=1", "resume", "x"], "--name, --set: only for the whole job"),
     ],
 )
 def test_an_option_that_does_not_fit_the_command_is_refused(capsys, argv, message):
@@ -138,9 +139,14 @@ def test_an_option_that_does_not_fit_the_command_is_refused(capsys, argv, messag
         (["retrain", "x", "--max-epoch", "3"], "unknown option --max-epoch: is --max-epochs meant?"),
         (["resme", "x", "--force"], "invalid choice: 'resme'"),
         (["--name", "report", "--bogus", "3"], "unknown option --bogus; --help"),
+        (["--hepl"], "unknown option --hepl: is --help meant?"),
+        (["--json"], "unrecognized arguments: --json"),
+        (["report", "x", "--force"], "unrecognized arguments: --force"),
+        (["predict", "x", "--tset", "y"], "unknown option --tset: is --test meant?"),
+        (["--samples"], "argument --samples: expected one argument"),
     ],
 )
-def test_what_is_misspelt_is_named(capsys, argv, message):
+def test_a_misspelt_option_or_command_is_named(capsys, argv, message):
     with pytest.raises(SystemExit) as ended:
         cli.main(argv)
     assert ended.value.code == 2
@@ -148,7 +154,10 @@ def test_what_is_misspelt_is_named(capsys, argv, message):
 
 
 def test_a_value_may_look_like_an_option():
-    assert cli.make_parser().parse_args(["--data=--odd dir", "--samples", "3"]).data == "--odd dir"
+    assert cli.parse(["--data=--odd dir", "--samples", "3"]).data == "--odd dir"
+    assert cli.parse(["--data=--odd", "--samples", "3"]).data == "--odd"
+    assert cli.parse(["--data", "--odd dir", "--samples", "3"]).data == "--odd dir"
+    assert cli.parse(["report", "--", "--odd"]).runs == ["--odd"]
 
 
 def test_a_retraining_has_its_own_max_epochs(tmp_path, capsys):
@@ -159,7 +168,7 @@ def test_a_retraining_has_its_own_max_epochs(tmp_path, capsys):
 
 
 def test_results_may_be_named_before_and_after_the_command():
-    parse = cli.make_parser().parse_args
+    parse = cli.parse
     assert parse(["report", "x"]).results == "results"
     assert parse(["--results", "a", "report", "x"]).results == "a"
     assert parse(["--results", "a", "report", "x", "--results", "b"]).results == "b"
@@ -178,7 +187,7 @@ def test_a_run_without_events_keeps_its_tables(tmp_path, capsys, content):
     assert (folder / "trials.csv").read_text() == "precious"
 
 
-def test_a_reader_that_goes_away_ends_nothing(tiny_data, tmp_path):
+def test_a_run_does_not_end_when_the_reader_of_its_output_exits(tiny_data, tmp_path):
     code = "from digit_search.cli import say\nfor number in range(5): say('x' * 100000)\nopen('done', 'w').close()"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
     process.stdout.close()
@@ -193,16 +202,18 @@ def test_the_limit_of_a_csv_to_predict_can_be_set(capsys, tiny_data):
     assert "--max-csv-bytes" in err
 
 
-def test_a_resume_that_is_interrupted_at_its_start_says_how_to_go_on(monkeypatch, capsys):
-    def interrupted(arguments):
+def test_a_resume_interrupted_at_its_start_says_how_to_resume(monkeypatch, capsys):
+    def interrupted(results):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_resume", interrupted)
+    monkeypatch.setattr(object_store, "place_of", interrupted)
     assert cli.main(["resume", "my run"]) == 130
-    assert capsys.readouterr().err == "interrupted: go on with: python tune_main.py resume 'my run'\n"
+    assert capsys.readouterr().err == "interrupted: resume it with: python tune_main.py resume 'my run'\n"
+    assert cli.main(["report", "my run"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])
-def test_the_program_ends_with_its_code_whatever_a_library_does_on_its_way_out(code):
+def test_the_program_exits_with_its_code_whatever_a_library_does_at_exit(code):
     program = f"import atexit, os, digit_search.cli as cli\natexit.register(os.abort)\ncli.main = lambda: {code}\ncli.run_as_program()"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == code

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.data import load_digits
 from tests.smoke_run import ENVIRONMENT, ROOT
 
@@ -105,7 +105,7 @@ def test_the_weights_load_into_stock_torchvision_and_give_the_solution(run):
     model = resnet18(num_classes=10)
     model.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
     model.load_state_dict(torch.load(folder / "DigitRecognitionResNet18.pt", weights_only=True))
-    digits = load_digits("sample", cache_dir="")
+    digits = load_digits("sample", max_csv_bytes=1 << 30)
     pixels = np.stack(digits.test["pixels"].to_numpy()).reshape(-1, 1, 28, 28)
     with torch.no_grad():
         outputs = model.eval()((torch.tensor(pixels) / 255 - 0.1310) / 0.3085)

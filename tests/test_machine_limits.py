@@ -1,9 +1,9 @@
-"""What cgroups allow, read from files as Linux writes them."""
+"""The limits of cgroups, read from files as Linux writes them."""
 
 import pytest
 
 from digit_search import machine_limits
-from digit_search.machine_limits import core_limit, memory_limit, usable_cores
+from digit_search.machine_limits import core_limit, memory_limit, total_memory, usable_cores, usable_memory
 
 GIB = 1 << 30
 
@@ -34,7 +34,7 @@ def cgroups(tmp_path):
             {"a.slice/cpu.max": "50000 100000", "a.slice/b.scope/cpu.max": "200000 100000", "a.slice/b.scope/memory.max": GIB},
             0.5,
             GIB,
-            id="version 2, the tightest of a group and those above it",
+            id="version 2, the lowest of a group and those above it",
         ),
         pytest.param(
             ["4:memory:/docker/x", "3:cpu,cpuacct:/docker/x"],
@@ -64,11 +64,11 @@ def cgroups(tmp_path):
         pytest.param(
             ["4:memory:/x", "0::/y"], {"memory/x/memory.limit_in_bytes": GIB, "unified/y/cpu.max": "100000 100000"}, 1.0, GIB, id="both"
         ),
-        pytest.param(["0::/"], {"cpu.max": "", "memory.max": "much"}, None, None, id="files without sense"),
-        pytest.param(["nonsense"], {}, None, None, id="a file without sense"),
+        pytest.param(["0::/"], {"cpu.max": "", "memory.max": "much"}, None, None, id="files with other content"),
+        pytest.param(["nonsense"], {}, None, None, id="a malformed list of groups"),
     ],
 )
-def test_the_tightest_limit_counts(cgroups, lines, files, cores, memory):
+def test_the_lowest_limit_applies(cgroups, lines, files, cores, memory):
     proc, root = cgroups(lines, files)
     assert (core_limit(proc, root), memory_limit(proc, root)) == (cores, memory)
 
@@ -79,7 +79,21 @@ def test_a_system_without_cgroups_has_no_limits(tmp_path):
 
 
 @pytest.mark.parametrize(("affinity", "limit", "usable"), [(8, None, 8), (8, 2.5, 2.5), (2, 16.0, 2), (4, 0.5, 0.5)])
-def test_cores_are_held_down_by_affinity_and_by_groups(monkeypatch, affinity, limit, usable):
+def test_usable_cores_are_the_lower_of_affinity_and_group_limit(monkeypatch, affinity, limit, usable):
     monkeypatch.setattr(machine_limits.os, "sched_getaffinity", lambda process: set(range(affinity)), raising=False)
     monkeypatch.setattr(machine_limits, "core_limit", lambda: limit)
     assert usable_cores() == usable
+
+
+def test_memory_is_the_lower_of_the_machines_and_the_groups(monkeypatch):
+    assert total_memory() > 0
+    monkeypatch.setattr(machine_limits, "memory_limit", lambda: 5)
+    assert usable_memory() == 5
+    monkeypatch.setattr(machine_limits, "memory_limit", lambda: None)
+    assert usable_memory() == total_memory()
+
+
+def test_cores_are_counted_where_python_knows_no_affinity(monkeypatch):
+    monkeypatch.delattr(machine_limits.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(machine_limits, "core_limit", lambda: None)
+    assert usable_cores() == machine_limits.os.cpu_count()

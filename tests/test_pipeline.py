@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from digit_search import pipeline
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.errors import DigitSearchError, RunFolderError, SearchError, StorageError
 from digit_search.pipeline import _say_best, resume, retrain_run
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus

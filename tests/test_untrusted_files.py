@@ -1,4 +1,4 @@
-"""Files from strangers: settings and weights of any content end in a result or in one of our errors, and nothing of ours unpickles."""
+"""Untrusted files: settings and weights of any content give a result or one of our errors, and our code never unpickles."""
 
 import ast
 import io
@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digit_search.config.settings import RunSettings, load_settings, to_toml, to_tree
+from digit_search.config.loading import load_settings, to_toml, to_tree
+from digit_search.config.settings import RunSettings
 from digit_search.errors import ConfigError, DataError
 from digit_search.run.checkpoints import LocalCheckpoints
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
@@ -24,7 +25,7 @@ UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "m
 OURS = [ROOT / "tune_main.py", *sorted((ROOT / "digit_search").rglob("*.py"))]
 
 
-# What the package itself does
+# The package's own code
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -71,7 +72,7 @@ VALUES = st.recursive(
 
 
 def loaded_or_refused(*arguments) -> RunSettings | None:
-    """The settings, which can be written and read again, or None where they are refused with words."""
+    """The settings, which can be written and read again, or None if they are refused with a message."""
     refusal = ""
     try:
         found = load_settings(*arguments)
@@ -85,7 +86,7 @@ def loaded_or_refused(*arguments) -> RunSettings | None:
 
 @settings(max_examples=150, deadline=None)
 @given(content=st.binary(max_size=200) | st.text("[]{}=.\"'#\n_-0123456789eTZ:abcseedrch ", max_size=200).map(str.encode))
-def test_any_bytes_as_configuration_are_settings_or_refused(tmp_path_factory, content):
+def test_any_bytes_as_configuration_are_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(content)
     loaded_or_refused(path)
@@ -93,7 +94,7 @@ def test_any_bytes_as_configuration_are_settings_or_refused(tmp_path_factory, co
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_a_configuration_with_any_damage_is_settings_or_refused(tmp_path_factory, data):
+def test_a_damaged_configuration_is_read_or_refused(tmp_path_factory, data):
     content = (ROOT / "configs" / "default.toml").read_bytes()
     start, length = data.draw(st.integers(0, len(content))), data.draw(st.integers(0, 40))
     path = tmp_path_factory.getbasetemp() / "damaged.toml"
@@ -103,14 +104,14 @@ def test_a_configuration_with_any_damage_is_settings_or_refused(tmp_path_factory
 
 @settings(max_examples=150, deadline=None)
 @given(flags=st.dictionaries(KEYS, VALUES, max_size=4))
-def test_any_value_of_any_setting_is_taken_or_refused(flags):
+def test_any_value_of_any_setting_is_accepted_or_refused(flags):
     found = loaded_or_refused(None, (), flags)
     assert found is None or load_settings(None, (), flags) == found
 
 
 @settings(max_examples=150, deadline=None)
 @given(texts=st.lists(st.text(max_size=30) | st.builds("{}={}".format, KEYS, st.text(max_size=20) | NUMBERS), max_size=3))
-def test_any_assignment_is_taken_or_refused(texts):
+def test_any_assignment_is_accepted_or_refused(texts):
     loaded_or_refused(None, texts)
 
 
@@ -147,7 +148,7 @@ def weights(tmp_path_factory) -> bytes:
 
 
 def refused(path: Path) -> str:
-    """Why weights are refused; "" where they are not. Anything but a DataError goes through."""
+    """Why weights are refused; "" if they are not. Other errors than DataError fail the test."""
     try:
         load_weights(path)
     except DataError as error:
@@ -174,10 +175,10 @@ SMALL_FILE = small_file({"conv1.weight": torch.zeros(64, 1, 7, 7)})
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_a_small_file_of_tensors_with_any_damage_is_refused(tmp_path_factory, data):
+def test_a_damaged_small_file_of_tensors_is_refused(tmp_path_factory, data):
     content = bytearray(SMALL_FILE)
     for _ in range(data.draw(st.integers(1, 8))):
-        # Most of the file are zeros of the tensor; what tells the most stands at both ends.
+        # Most of the file is the tensor's zeros; the structure is at both ends.
         place = data.draw(st.integers(0, 1500) | st.integers(-1500, -1)) % len(content)
         content[place] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "small.pt"
@@ -244,7 +245,7 @@ def test_one_strange_tensor_is_refused(tmp_path, strange):
         max_leaves=6,
     )
 )
-def test_any_values_in_the_place_of_weights_or_a_checkpoint_are_refused(tmp_path_factory, state):
+def test_any_values_instead_of_weights_or_a_checkpoint_are_refused(tmp_path_factory, state):
     folder = tmp_path_factory.getbasetemp() / "values"
     folder.mkdir(exist_ok=True)
     (folder / "model.pt").write_bytes(small_file(state))
@@ -255,7 +256,7 @@ def test_any_values_in_the_place_of_weights_or_a_checkpoint_are_refused(tmp_path
         assert found is None or type(found["reports"]) is int
 
 
-def test_real_weights_cut_anywhere_or_packed_are_refused(tmp_path, weights):
+def test_truncated_and_compressed_weights_are_refused(tmp_path, weights):
     path = tmp_path / "model.pt"
     for length in (0, 1, 100, len(weights) // 2, len(weights) - 1):
         path.write_bytes(weights[:length])
@@ -266,7 +267,7 @@ def test_real_weights_cut_anywhere_or_packed_are_refused(tmp_path, weights):
     assert "compressed" in refused(path)
 
 
-def test_weights_of_half_precision_are_taken(tmp_path):
+def test_weights_in_half_precision_are_accepted(tmp_path):
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in build_resnet18(0).state_dict().items()}
     torch.save(state, tmp_path / "model.pt")
     assert not refused(tmp_path / "model.pt")

@@ -1,81 +1,53 @@
-"""What pydantic finds wrong with settings, in the words of somebody who writes TOML: a line a setting, each with its dotted key."""
+"""What pydantic finds wrong with settings, one line a setting, each with its dotted key."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a text in quotes",
-    "list_type": "a list, e.g. [1, 2]",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "finite_number": "a finite number",
-    "string_too_short": "a text that is not empty",
-    "too_short": "a list that is not empty",
-    "greater_than": "a number above {gt:g}",
-    "greater_than_equal": "a number from {ge:g}",
-    "less_than": "a number below {lt:g}",
-    "less_than_equal": "a number up to {le:g}",
-    "literal_error": "{expected}",
-}
-"""By pydantic's (2.x) error type; braces take from the error's context."""
-_UNION_LABELS = {
-    "IntRange",
-    "FloatRange",
-    "Choice",
-    "bool",
-    "int",
-    "float",
-    "str",
-    "literal['auto']",
-    "constrained-int",
-    "constrained-float",
-}
-"""pydantic names the member of a union in the location; nobody typed that."""
 MAX_FOUND_LETTERS = 80
+_UNION_MEMBERS = {"IntRange", "FloatRange", "Choice", "bool", "int", "float", "str"}
+_UNION_MEMBERS |= {"literal['auto']", "constrained-int", "constrained-float"}
+"""pydantic (2.x) adds the member of a union to the location of a problem, but no such key is in the file."""
 
 
-def problem_lines(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line a problem, in the order of the settings.
+def problem_lines(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """The problems in the order of the settings.
 
     Args:
-        error: what validating a tree against `model` raised.
-        model: whose settings are the known ones, for those that are not.
+        error: raised when a tree was validated against `model`.
+        model: has the settings that an unknown one is compared with.
     """
-    lines: list[str] = []
-    expected: dict[str, list[str]] = {}
-    found: dict[str, str] = {}
-    for problem in error.errors(include_url=False):
-        keys = [str(part) for part in problem["loc"] if str(part) not in _UNION_LABELS]
-        key = ".".join(keys)
-        if problem["type"] in _EXPECTED:
-            # All members of a union tell what they expected: one line takes them together.
-            wanted = _EXPECTED[problem["type"]].format(**problem.get("ctx", {}))
-            expected.setdefault(key, [])
-            expected[key] += [wanted] if wanted not in expected[key] else []
-            found[key] = _shown(problem["input"])
-            lines.append(key)
-        else:
-            lines += [f"{key}: {text}".removeprefix(": ") for text in _told(problem, keys, model)]
-    return [
-        f"{line}: expected {' or '.join(expected[line])}, found {found[line]}" if line in expected else line
-        for line in dict.fromkeys(lines)
-    ]
+    # A union reports a problem for each of its members, one after the other: they become one line.
+    for keys, group in groupby(error.errors(include_url=False), _keys):
+        for text in dict.fromkeys(_texts(keys, list(group), model)):
+            yield f"{'.'.join(keys)}: {text}".removeprefix(": ")
 
 
-def _told(problem: Mapping[str, Any], keys: Sequence[str], model: type[BaseModel]) -> list[str]:
-    if problem["type"] == "extra_forbidden":
+def _keys(problem: ErrorDetails) -> list[str]:
+    return [str(part) for part in problem["loc"] if str(part) not in _UNION_MEMBERS]
+
+
+def _texts(keys: Sequence[str], problems: Sequence[ErrorDetails], model: type[BaseModel]) -> list[str]:
+    first = problems[0]
+    if first["type"] == "extra_forbidden":
         return [_unknown(keys, model)]
-    if problem["type"] == "missing":
+    if first["type"] == "missing":
         return ["is missing"]
-    return problem["msg"].removeprefix("Value error, ").split("\n")
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ").split("\n")
+    requirements = " or ".join(dict.fromkeys(_requirement(problem["msg"]) for problem in problems))
+    must_be = "must be " if first["msg"].startswith("Input should be ") else ""
+    return [f"{must_be}{requirements}, found {_shown(first['input'])}"]
+
+
+def _requirement(message: str) -> str:
+    """The end of a sentence that pydantic begins with "Input should be", or another sentence, in TOML's words."""
+    message = message.removeprefix("Input should be ").partition(" after validation")[0]
+    return re.sub("a valid dictionary.*", "a table", message)
 
 
 def _unknown(keys: Sequence[str], model: type[BaseModel]) -> str:

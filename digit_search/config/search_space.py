@@ -1,6 +1,6 @@
 """The space that a search explores: ranges and choices of parameters, each checked against what the parameter may be at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +11,7 @@ ParamValue = bool | int | float | str
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys forbidden, no silent conversions beyond int to float."""
+    """Base of all settings: frozen, unknown keys forbidden, no conversions except int to float."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -23,7 +23,7 @@ class IntRange(Settings):
     high: int
     log: bool = False
     when: dict[str, ParamValue] = Field(default_factory=dict)
-    """Searched only in trials whose other parameters have these values; elsewhere its fixed setting holds."""
+    """Searched only in trials whose other parameters have these values; otherwise its fixed setting is used."""
 
 
 class FloatRange(Settings):
@@ -36,7 +36,7 @@ class FloatRange(Settings):
 
 
 class Choice(Settings):
-    """One of a few values, taken as equally far from each other."""
+    """One of a few values, without an order."""
 
     choices: Annotated[list[ParamValue], Field(min_length=1)]
     when: dict[str, ParamValue] = Field(default_factory=dict)
@@ -55,12 +55,12 @@ PARAM_BOUNDS: dict[str, tuple[float, float]] = {
     "accumulation_steps": (1, 10**4),
     "label_smoothing": (0.0, 0.999),
 }
-"""What a parameter may be at all. Batch norm cannot train on a batch of one."""
+"""The smallest and the largest value that a parameter may have. Batch norm cannot train on a batch of one."""
 STEMS = ("imagenet", "small")
 
 
 def default_space() -> dict[str, Dimension | ParamValue]:
-    """The four parameters that a search explores unless told otherwise."""
+    """The four parameters that a search explores by default."""
     return {
         "lr": FloatRange(low=1e-4, high=3e-2, log=True),
         "gamma": FloatRange(low=0.05, high=0.9),
@@ -69,56 +69,85 @@ def default_space() -> dict[str, Dimension | ParamValue]:
     }
 
 
+def dimension_model(name: str, table: Mapping[str, object]) -> type[IntRange] | type[FloatRange] | type[Choice]:
+    """The model that fits the table's keys and the parameter's type, so that an error names one cause."""
+    if "choices" in table:
+        return Choice
+    return IntRange if name in INT_PARAMS else FloatRange
+
+
 def check_value(name: str, value: object, where: str) -> None:
+    """Check a value of the parameter `name`.
+
+    Raises:
+        ValueError: if it has the wrong type or is out of bounds; the message begins with `where`.
+    """
     if name == "stem":
         if value not in STEMS:
             raise ValueError(f"{where}: expected one of {', '.join(STEMS)}, found {value!r:.40}")
         return
-    wanted = int if name in INT_PARAMS else (int, float)
-    if isinstance(value, bool) or not isinstance(value, wanted):
-        raise ValueError(f"{where}: expected {'an integer' if wanted is int else 'a number'}, found {value!r:.40}")
+    is_int = name in INT_PARAMS
+    if isinstance(value, bool) or not isinstance(value, int if is_int else int | float):
+        raise ValueError(f"{where}: expected {'an integer' if is_int else 'a number'}, found {value!r:.40}")
     low, high = PARAM_BOUNDS[name]
     if not low <= value <= high:
         raise ValueError(f"{where}: expected a value from {low:g} to {high:g}, found {value!r:.40}")
 
 
-def dimension_problems(name: str, dimension: object, space: Mapping[str, object]) -> list[str]:
-    """What is wrong with one entry of the space, in words."""
-    problems: list[str] = []
+def space_problems(space: Mapping[str, Dimension | ParamValue]) -> Iterator[str]:
+    """What is wrong with the space, a line a problem."""
+    earlier: list[str] = []
+    for name, dimension in space.items():
+        yield from _dimension_problems(name, dimension)
+        if isinstance(dimension, Dimension) and name in PARAM_NAMES:
+            for other in dimension.when:
+                if other not in earlier:
+                    before = ", ".join(earlier) or "nothing"
+                    yield f"{name}.when: {other} must be before it in search.space; before it is {before}"
+        earlier.append(name)
+    if not any(isinstance(dimension, Dimension) for dimension in space.values()):
+        yield "space: every parameter is fixed, so there is nothing to search"
 
-    def check(value: object, where: str) -> None:
+
+def _dimension_problems(name: str, dimension: Dimension | ParamValue) -> list[str]:
+    if name not in PARAM_NAMES:
+        return [_unknown_parameter(name)]
+    if isinstance(dimension, Choice):
+        return _value_problems(name, ((f"{name}.choices", value) for value in dimension.choices))
+    if not isinstance(dimension, Dimension):
+        return _value_problems(name, [(name, dimension)])
+    if name == "stem":
+        return [f"{name}: expected choices, found a range"]
+    # A bound that is out of range may be too large for a float, and so for the messages below.
+    if problems := _value_problems(name, [(f"{name}.low", dimension.low), (f"{name}.high", dimension.high)]):
+        return problems
+    if dimension.low > dimension.high:
+        problems.append(f"{name}: low {dimension.low:g} is above high {dimension.high:g}")
+    if dimension.log and dimension.low <= 0:
+        problems.append(f"{name}: with log = true, expected low above 0, found {dimension.low:g}")
+    return problems
+
+
+def point_problems(points: Iterable[Mapping[str, ParamValue]]) -> Iterator[str]:
+    """What is wrong with the points to try, a line a problem."""
+    for index, point in enumerate(points):
+        for name, value in point.items():
+            where = f"points[{index}].{name}"
+            if name not in PARAM_NAMES:
+                yield f"points[{index}].{_unknown_parameter(name)}"
+            else:
+                yield from _value_problems(name, [(where, value)])
+
+
+def _unknown_parameter(name: str) -> str:
+    return f"{name}: no such parameter; there are {', '.join(PARAM_NAMES)}"
+
+
+def _value_problems(name: str, values: Iterable[tuple[str, object]]) -> list[str]:
+    problems = []
+    for where, value in values:
         try:
             check_value(name, value, where)
         except ValueError as error:
             problems.append(str(error))
-
-    if name not in PARAM_NAMES:
-        return [f"{name}: no such parameter; there are {', '.join(PARAM_NAMES)}"]
-    if isinstance(dimension, Choice):
-        for value in dimension.choices:
-            check(value, f"{name}.choices")
-    elif isinstance(dimension, IntRange | FloatRange):
-        if name == "stem":
-            return [f"{name}: expected choices, found a range"]
-        check(dimension.low, f"{name}.low")
-        check(dimension.high, f"{name}.high")
-        # An end that is out of bounds may be too large for a float, and so for these words.
-        in_bounds = not problems
-        if in_bounds and dimension.low > dimension.high:
-            problems.append(f"{name}: low {dimension.low:g} is above high {dimension.high:g}")
-        if in_bounds and dimension.log and dimension.low <= 0:
-            problems.append(f"{name}: a logarithmic range starts above 0, found low {dimension.low:g}")
-    else:
-        check(dimension, name)
-    earlier = list(space)[: list(space).index(name)]
-    for other in getattr(dimension, "when", {}):
-        if other not in earlier:
-            problems.append(f"{name}.when: {other} must stand before it in search.space; {', '.join(earlier) or 'nothing'} does")
     return problems
-
-
-def dimension_model(name: str, table: Mapping[str, object]) -> type[Dimension]:
-    """The one model that a table's keys and its parameter's type ask for, so that errors name one cause."""
-    if "choices" in table:
-        return Choice
-    return IntRange if name in INT_PARAMS else FloatRange

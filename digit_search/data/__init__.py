@@ -1,4 +1,4 @@
-"""CSV in, validated Arrow tables and row splits out. Knows neither torch nor Ray."""
+"""From CSV files to validated Arrow tables and row splits, without torch or Ray."""
 
 from digit_search.data.load import Digits, load_digits
 from digit_search.data.reader import read_answers, read_test, read_train

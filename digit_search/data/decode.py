@@ -1,4 +1,4 @@
-"""Blocks of CSV lines in, numbers out: plain digits in a few vectorised passes, everything else through pyarrow's CSV reader."""
+"""From blocks of CSV lines to numbers: plain integers in a few vectorised passes, everything else with pyarrow's CSV reader."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from digit_search.data.table import byte_view
 _NEWLINE, _COMMA, _ZERO = b"\n,0"
 _NUMBERS_ONLY = b'0123456789,"\n \t'
 PART_BYTES = 1 << 16
-"""What is decoded at a time. From 256 KiB on it took twice as long: glibc gave the scratch arrays back to the system after each part."""
+"""How much is decoded at once. From 256 KiB on it took twice as long: glibc returned the scratch arrays to the system after each part."""
 
 
 def _parts(text: bytes) -> Iterator[memoryview]:
@@ -24,9 +24,9 @@ def _parts(text: bytes) -> Iterator[memoryview]:
 
 
 def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
-    r"""Decode lines of unquoted integers from 0 to 255, or return None where anything else stands between them.
+    r"""Decode lines of unquoted integers from 0 to 255; return None if there is anything else in them.
 
-    pyarrow 26's CSV reader spends about 25 ns on a number, as pandas does; these passes over bytes spend a fifth of that.
+    pyarrow 26's CSV reader takes about 25 ns a number, as pandas does; these passes over bytes take a fifth of that.
 
     Args:
         text: lines that end with `\n`.
@@ -48,13 +48,13 @@ def _decode_part(text: memoryview, num_columns: int) -> np.ndarray | None:
     if len(text) < 2 * num_columns:
         return None
     codes = np.frombuffer(text, np.uint8)
-    digits = codes - np.uint8(_ZERO)  # whatever is no digit wraps around to 10 or more
+    digits = codes - np.uint8(_ZERO)  # other bytes wrap around to 10 or more
     is_end = digits > 9
     is_digit = (digits < 10).view(np.uint8)  # a product of uint8 and bool takes twice as long
     ends = np.flatnonzero(is_end)
     digits *= is_digit
     values, hundreds = _numbers_before(digits, is_digit)
-    cells = values.take(ends, mode="clip")  # without the check of every index, which are all in range
+    cells = values.take(ends, mode="clip")  # clip skips the check of each index; all are in range
     num_lines = len(ends) // num_columns
     plain = (
         len(cells) == num_lines * num_columns
@@ -63,28 +63,28 @@ def _decode_part(text: memoryview, num_columns: int) -> np.ndarray | None:
         and not is_end[0]
         and not (is_end[1:] & is_end[:-1]).any()
         and hundreds.max() <= 2
-        # No cell is empty, so this holds only if each has as many digits as its value needs: none has four or a leading zero, and none
-        # is 256 to 299, which wraps around to at most two digits.
+        # No cell is empty, so this holds only if each cell has as many digits as its value needs. That excludes four digits, leading
+        # zeros, and 256 to 299, which wrap around to at most two digits.
         and len(codes) - len(ends) == len(cells) + np.count_nonzero(cells > 9) + np.count_nonzero(cells > 99)
     )
     return cells.reshape(-1, num_columns) if plain else None
 
 
 def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every byte, the number that up to three digits right before it make (modulo 256), and its third digit from the right.
+    """For every byte: the number formed by the up to three digits directly before it (modulo 256), and that number's hundreds digit.
 
     Args:
-        digits: uint8 [bytes], 0 where there is none.
+        digits: uint8 [bytes], 0 for a byte that is not a digit.
         is_digit: uint8 [bytes], 0 or 1.
 
     Returns:
-        uint8 [bytes] and uint8 [bytes - 3], the latter from the fourth byte on.
+        uint8 [bytes] and uint8 [bytes - 3]; the second begins at the fourth byte.
     """
     values = np.empty_like(digits)
     values[0], values[1] = 0, digits[0]
     np.multiply(digits[:-2], np.uint8(10), out=values[2:])
     values[2:] += digits[1:-1]
-    # Before a single digit stands a separator, and before that the number of another cell.
+    # A hundreds digit only counts if the two bytes after it are digits too; else it belongs to the cell before.
     hundreds = digits[:-3] * is_digit[1:-2]
     hundreds *= is_digit[2:-1]
     values[3:] += hundreds * np.uint8(100)
@@ -92,15 +92,15 @@ def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarra
 
 
 def decode_csv(text: bytes, names: Sequence[str]) -> np.ndarray:
-    r"""Decode lines with pyarrow's CSV reader: quotes, blanks around a number and leading zeros are fine.
+    r"""Decode lines with pyarrow's CSV reader: quotes, blanks around a number and leading zeros are allowed.
 
     Returns:
         uint8 [lines, columns].
 
     Raises:
-        pa.ArrowInvalid: if a line has not one integer from 0 to 255 a column.
+        pa.ArrowInvalid: if a line is not one integer from 0 to 255 for each column.
     """
-    # pyarrow 26 would take 0x1F for 31, a lone carriage return for the end of a line, and any text for a name it was not asked for.
+    # pyarrow 26 would read 0x1F as 31, and a carriage return without a line feed as the end of a line.
     if text.translate(None, _NUMBERS_ONLY):
         raise pa.ArrowInvalid("expected numbers only")
     table = csv.read_csv(

@@ -1,13 +1,14 @@
-"""All the digits of a run, found, read and checked before anything else starts."""
+"""All the digits of a run: found, read and checked before anything else starts."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from digit_search.data.cache import read_cached, resolve_cache_dir
-from digit_search.data.reader import DEFAULT_MAX_CSV_BYTES, read_answers
+from digit_search.data.reader import read_answers, read_test, read_train
 from digit_search.data.source import DigitSource, find_digits
 from digit_search.errors import DataError
 
@@ -23,29 +24,65 @@ class Digits:
     train: pa.Table
     """`label` uint8 and `pixels` fixed_size_list<uint8>[784], one chunk."""
     test: pa.Table
-    """`pixels` alone."""
+    """`pixels` only."""
     answers: np.ndarray | None
-    """Labels of the test digits, uint8 [rows]; None where nobody knows them. Never learned from."""
+    """Labels of the test digits, uint8 [rows]; None where they are not known. Never learned from."""
     train_fingerprint: str
+    """SHA-256 of the file's bytes, 64 hexadecimal digits."""
     test_fingerprint: str
 
 
-def load_digits(dir: str, *, cache_dir: str = "auto", max_csv_bytes: int = DEFAULT_MAX_CSV_BYTES) -> Digits:
-    """Find and read train.csv, test.csv and, where they lie beside it, the answers.
+def load_digits(dir: str, *, max_csv_bytes: int) -> Digits:
+    """Find and read train.csv, test.csv and, if it is beside them, test_labels.csv.
 
     Args:
-        dir: as `find_digits` takes it.
-        cache_dir: as `resolve_cache_dir` takes it.
+        dir: as for `find_digits`.
+        max_csv_bytes: a CSV that unpacks to more is refused.
 
     Raises:
         DataError: if a file is missing or not what it should be.
     """
     source = find_digits(dir)
-    cache = resolve_cache_dir(cache_dir)
-    train, train_fingerprint = read_cached(source.train, labelled=True, cache_dir=cache, max_csv_bytes=max_csv_bytes)
-    test, test_fingerprint = read_cached(source.test, labelled=False, cache_dir=cache, max_csv_bytes=max_csv_bytes)
+    train, train_fingerprint = _read_unchanged(read_train, source.train, max_csv_bytes)
+    test, test_fingerprint = _read_unchanged(read_test, source.test, max_csv_bytes)
     answers = _load_answers(source.answers, source.test.name, test.num_rows) if source.answers else None
     return Digits(source, train, test, answers, train_fingerprint, test_fingerprint)
+
+
+def _read_unchanged(read: Callable[..., pa.Table], path: Path, max_csv_bytes: int) -> tuple[pa.Table, str]:
+    """Read a CSV and its fingerprint, both of the same content."""
+    before = _stamp(path)
+    # Read first: the reader refuses pipes and files above the limit, which hashing would wait for.
+    table = read(path, max_csv_bytes=max_csv_bytes)
+    digest = fingerprint(path)
+    if _stamp(path) != before:
+        raise DataError(f"{path}: the file changed while it was read; try again when it is complete")
+    return table, digest
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of the file's bytes, 64 hexadecimal digits.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; fix its permissions or choose another folder") from error
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Numbers of which at least one changes when the file is written or replaced.
+
+    The modification time can be set back, so it does not suffice.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; --data needs train.csv and test.csv, or the same with .gz") from error
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 def _load_answers(path: Path, test_name: str, num_rows: int) -> np.ndarray:
@@ -53,7 +90,5 @@ def _load_answers(path: Path, test_name: str, num_rows: int) -> np.ndarray:
     answers = None if is_absurd else read_answers(path)
     if answers is None or len(answers) != num_rows:
         found = "many more" if answers is None else len(answers)
-        raise DataError(
-            f"{path}: expected a row for each of the {num_rows} rows of {test_name}, found {found}; mend it, or take the file away"
-        )
+        raise DataError(f"{path}: expected a row for each of the {num_rows} rows of {test_name}, found {found}; fix or remove the file")
     return answers

@@ -1,4 +1,4 @@
-"""Where the digits come from: a folder of the user's, the usual folder, or the sample in this package."""
+"""Where the digits are read from: the user's folder, the default folder, or the sample in this package."""
 
 import logging
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from digit_search.errors import DataError
 
-USUAL_FOLDER = Path("data/digit-recognizer")
+DEFAULT_FOLDER = Path("data/digit-recognizer")
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 
 _log = logging.getLogger(__name__)
@@ -14,54 +14,56 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DigitSource:
-    """The files of one set of digits. They are there, but not yet read."""
+    """The files of one set of digits. They exist, but are not read yet."""
 
     folder: Path
     train: Path
     test: Path
     answers: Path | None
-    """The labels of the test digits, where they lie beside them."""
+    """test_labels.csv, the labels of the test digits, if it is in the folder."""
     embedded: bool
-    """True for the small sample in this package."""
-
-
-def _find_csv(folder: Path, name: str) -> Path | None:
-    """The file of that name, or the same with .gz; the former if there are both."""
-    plain, packed = folder / name, folder / f"{name}.gz"
-    if plain.exists() and packed.exists():
-        _log.warning("%s: there are both %s and %s.gz; %s is read", folder, name, name, name)
-    return next((path for path in (plain, packed) if path.exists()), None)
-
-
-def _choose_folder(dir: str) -> Path:
-    if dir == "sample":
-        return SAMPLE_FOLDER
-    if dir == "auto":
-        return USUAL_FOLDER if any((USUAL_FOLDER / name).exists() for name in ("train.csv", "train.csv.gz")) else SAMPLE_FOLDER
-    return Path(dir).expanduser()
+    """Whether this is the small sample in this package."""
 
 
 def find_digits(dir: str) -> DigitSource:
     """Choose the folder and find its files.
 
     Args:
-        dir: a folder; `sample` for the embedded digits; `auto` for `data/digit-recognizer` where it holds a train.csv, else the sample.
+        dir: a folder; `sample`: the embedded digits; `auto`: `data/digit-recognizer` if it holds a train.csv, else the sample.
 
     Raises:
-        DataError: if there is no such folder, or train.csv or test.csv is missing.
+        DataError: if the folder, train.csv or test.csv is missing.
     """
     folder = _choose_folder(dir)
     try:
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing"
-            raise DataError(f"{folder}: expected a folder with train.csv and test.csv, found {found}; --data wants such a folder")
-        train, test = _find_csv(folder, "train.csv"), _find_csv(folder, "test.csv")
+            raise DataError(f"{folder}: expected a folder with train.csv and test.csv, found {found}; --data needs such a folder")
+        train, test, answers = _find_csv(folder, "train.csv"), _find_csv(folder, "test.csv"), folder / "test_labels.csv"
+        return DigitSource(folder, train, test, answers if answers.exists() else None, embedded=folder == SAMPLE_FOLDER)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}; mend its permissions or choose another --data") from error
-    for name, path in (("train.csv", train), ("test.csv", test)):
-        if path is None:
-            raise DataError(
-                f"{folder}: expected {name} or {name}.gz, found neither; --data wants a folder that holds train.csv and test.csv"
-            )
-    answers = folder / "test_labels.csv"
-    return DigitSource(folder, train, test, answers if answers.exists() else None, embedded=folder == SAMPLE_FOLDER)
+        raise DataError(f"{folder}: cannot be read: {error.strerror}; fix its permissions or choose another --data") from error
+
+
+def _choose_folder(dir: str) -> Path:
+    if dir == "sample":
+        return SAMPLE_FOLDER
+    if dir == "auto":
+        return DEFAULT_FOLDER if any((DEFAULT_FOLDER / name).exists() for name in ("train.csv", "train.csv.gz")) else SAMPLE_FOLDER
+    return Path(dir).expanduser()
+
+
+def _find_csv(folder: Path, name: str) -> Path:
+    """The file of this name, or else the same with .gz.
+
+    Raises:
+        DataError: if there is neither.
+    """
+    plain, packed = folder / name, folder / f"{name}.gz"
+    if plain.exists():
+        if packed.exists():
+            _log.warning("%s: there are both %s and %s.gz; %s is read", folder, name, name, name)
+        return plain
+    if packed.exists():
+        return packed
+    raise DataError(f"{folder}: expected {name} or {name}.gz, found neither; --data needs a folder that holds train.csv and test.csv")

@@ -1,4 +1,4 @@
-"""Which rows train and which validate: row numbers, stratified by class and seeded."""
+"""Which rows are for training and which for validation: row numbers, stratified by class and seeded."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,9 @@ class RowSplit:
 
 
 def _validation_counts(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """How many rows of each class validate: in proportion, at least one and not all, their sum the rounded fraction where that allows it.
+    """How many rows of each class are for validation: in proportion, at least one, not all.
+
+    Their sum is the rounded fraction of all rows, unless the limits of one row prevent it.
 
     Args:
         counts: rows of each class that occurs, each at least 2.
@@ -41,19 +43,19 @@ def _check_classes(counts: np.ndarray, file: str) -> None:
     if len(rare):
         raise DataError(
             f"{file}: column label: expected at least 2 rows of each class, one to train and one to validate, "
-            f"found 1 of class {rare[0]}; add digits of it or take the row out"
+            f"found 1 of class {rare[0]}; add digits of this class or remove the row"
         )
 
 
 def split_rows(labels: np.ndarray, *, validation_fraction: float, seed: int, file: str = "train.csv") -> RowSplit:
-    """Split rows so that each class that occurs is shared out in proportion, with at least one row on both sides.
+    """Split the rows of each class in proportion, with at least one row in both parts.
 
-    The same labels, fraction and seed give the same split everywhere. Each class has a random stream of its own, seeded with (seed, class).
+    The same labels, fraction and seed give the same split on every machine. Each class has its own random stream from (seed, class).
 
     Args:
         labels: uint8 [rows], 0-9.
         validation_fraction: above 0 and below 1.
-        file: what to call the digits in an error.
+        file: named in errors.
 
     Raises:
         DataError: if there are fewer than two classes, or a class has a single row.
@@ -64,7 +66,7 @@ def split_rows(labels: np.ndarray, *, validation_fraction: float, seed: int, fil
     is_validation = np.zeros(len(labels), bool)
     for label, num_validation in zip(present, _validation_counts(counts[present], validation_fraction), strict=True):
         rows = np.flatnonzero(labels == label)
-        # NumPy promises that a bit generator's raw stream stays the same from version to version, and no such thing for permutation().
+        # NumPy guarantees that the raw stream of a bit generator is the same in every version; permutation() has no such guarantee.
         keys = np.random.PCG64([seed, int(label)]).random_raw(len(rows))
         is_validation[rows[np.argsort(keys, kind="stable")[:num_validation]]] = True
     split = RowSplit(np.flatnonzero(~is_validation), np.flatnonzero(is_validation))

@@ -1,4 +1,4 @@
-"""The shape of a table of digits: its columns, how it is built from bytes, and views of it that copy nothing."""
+"""A table of digits: its columns, how it is built from bytes, and views of it without a copy."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,8 @@ def build_table(labels: pa.Buffer | None, pixels: pa.Buffer) -> pa.Table:
     """Wrap bytes as a table of one chunk, without a copy.
 
     Args:
-        labels: a byte a row, or None for a table without labels.
-        pixels: `NUM_PIXELS` bytes a row, row after row.
+        labels: one byte for each row, or None for a table without labels.
+        pixels: `NUM_PIXELS` bytes for each row, row after row.
     """
     values = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pixels])
     columns = [pa.FixedSizeListArray.from_arrays(values, NUM_PIXELS)]
@@ -33,7 +33,7 @@ def _only_chunk(table: pa.Table, name: str) -> pa.Array:
         raise DataError(f"expected a table of digits with the column {name}, found the columns {', '.join(table.column_names)}")
     column = table.column(name)
     if column.num_chunks != 1:
-        # combine_chunks() would mend it with a copy of the whole, which each worker would then hold for itself.
+        # combine_chunks() would copy the whole column, and each worker would then hold a copy.
         raise DataError(f"expected the column {name} in one chunk, found {column.num_chunks}; read the table with digit_search.data")
     return column.chunk(0)
 
@@ -41,7 +41,7 @@ def _only_chunk(table: pa.Table, name: str) -> pa.Array:
 def byte_view(values: pa.UInt8Array) -> np.ndarray:
     """View an array without nulls as uint8, read-only.
 
-    pyarrow 26's own `to_numpy` does the same, but imports pandas where that is installed: half a second in every worker.
+    pyarrow 26's `to_numpy` does the same, but imports pandas if that is installed: half a second in every worker.
     """
     view = np.frombuffer(values.buffers()[1], np.uint8, count=len(values), offset=values.offset)
     view.flags.writeable = False
@@ -55,7 +55,7 @@ def pixel_view(table: pa.Table) -> np.ndarray:
         DataError: if the table has no such column or not exactly one chunk.
     """
     rows = _only_chunk(table, "pixels")
-    # flatten() minds the offset itself, but imports pyarrow.compute first: 80 ms, five times what a table from the cache takes.
+    # flatten() would handle the offset, but imports pyarrow.compute first, which takes 80 ms.
     return byte_view(rows.values).reshape(-1, NUM_PIXELS)[rows.offset : rows.offset + len(rows)]
 
 

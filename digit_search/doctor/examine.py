@@ -84,7 +84,7 @@ def read_settings(wishes: DoctorOptions) -> tuple[Any, list[Finding]]:
     """The run's settings, None where they cannot be read, and what is to be said of that."""
 
     def read() -> Iterator[Finding]:
-        from digit_search.config.settings import load_settings
+        from digit_search.config.loading import load_settings
         from digit_search.errors import ConfigError
 
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from digit_search.config.settings import to_tree
+from digit_search.config.loading import to_tree
 from digit_search.errors import RunFolderError
 from digit_search.records import TrialStatus
 from digit_search.report.formats import MISSING, flatten

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from digit_search.config.settings import to_toml
+from digit_search.config.loading import to_toml
 from digit_search.records import TrialOrigin, TrialRecord
 from digit_search.report.formats import flatten
 from digit_search.report.html import Html, element, join, link

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from digit_search.config.settings import RunSettings, load_settings
+from digit_search.config.loading import load_settings
+from digit_search.config.settings import RunSettings
 from digit_search.errors import ConfigError, DataError
 from digit_search.files.bounded_io import MAX_JSON_BYTES, parse_json, read_bounded
 from digit_search.report.predictions import Predictions, load_predictions

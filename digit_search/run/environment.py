@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 
 from digit_search import __version__
-from digit_search.config.settings import RaySettings, RunSettings, to_tree
+from digit_search.config.loading import to_tree
+from digit_search.config.settings import RaySettings, RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import ResourceError, RunFolderError
@@ -127,7 +128,6 @@ CHANGEABLE = frozenset(
         "ray",
         "resources.workers",
         "data.dir",
-        "data.cache_dir",
         "data.max_csv_bytes",
         "search.warm_start",
         "search.max_failures",

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
-from digit_search.config.settings import RunSettings, baseline_params, load_settings, to_tree
+from digit_search.config.loading import load_settings, to_tree
+from digit_search.config.settings import RunSettings, baseline_params
 from digit_search.errors import ConfigError, RunFolderError
 from digit_search.records import EarlierTrial, TrialStatus
 from digit_search.run.environment import recorded_environment

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import platformdirs
 
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.errors import RunFolderError, SearchError, StorageError
 from digit_search.files.atomic_io import write_atomically
 from digit_search.files.object_store import Remote

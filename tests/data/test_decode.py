@@ -25,7 +25,7 @@ def decoded(text: str, num_columns: int) -> list[list[int]] | None:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_every_number_from_0_to_999_is_told_from_a_pixel_in_every_place(place):
+def test_numbers_from_0_to_999_are_accepted_or_refused_correctly_in_every_column(place):
     for number in range(1000):
         row = ["255", "0", "99"]
         row[place] = str(number)
@@ -41,18 +41,18 @@ lines = st.lists(cells, min_size=1, max_size=5).map(",".join)
 
 @settings(max_examples=300, deadline=None)
 @given(lines=st.lists(lines, min_size=1, max_size=5), num_columns=st.integers(2, 4))
-def test_plain_lines_are_decoded_and_no_others(lines, num_columns):
+def test_only_plain_lines_are_decoded(lines, num_columns):
     text = "\n".join(lines) + "\n"
     assert decoded(text, num_columns) == reference(text, num_columns)
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("0123456789,\n", max_size=40), num_columns=st.integers(2, 4))
-def test_any_digits_commas_and_line_ends_are_decoded_only_where_they_are_plain_lines(text, num_columns):
+def test_any_digits_commas_and_line_ends_are_decoded_only_if_they_are_plain_lines(text, num_columns):
     assert decoded(text + "\n", num_columns) == reference(text + "\n", num_columns)
 
 
-def test_lines_are_decoded_across_the_parts_that_fit_a_cache():
+def test_texts_longer_than_one_part_are_decoded():
     cells = np.random.default_rng(0).integers(0, 256, (PART_BYTES // 10, 7)).astype(np.uint8)
     text = "".join(",".join(map(str, row)) + "\n" for row in cells.tolist())
     assert len(text) > 2 * PART_BYTES
@@ -64,13 +64,13 @@ def test_lines_are_decoded_across_the_parts_that_fit_a_cache():
 @given(
     cells=st.lists(st.integers(0, 255), min_size=3, max_size=300).map(lambda values: np.reshape(values[: len(values) // 3 * 3], (-1, 3)))
 )
-def test_both_ways_of_decoding_agree(cells):
+def test_both_decoders_agree(cells):
     text = "".join(",".join(map(str, row)) + "\n" for row in cells.tolist()).encode()
     np.testing.assert_array_equal(decode_plain(text, 3), cells)
     np.testing.assert_array_equal(decode_csv(text, ["a", "b", "c"]), cells)
 
 
 @pytest.mark.parametrize("cell", ["0x1F", "1.0", "", "-0", "256", "NA", "1\r2", "1\n2"])
-def test_the_csv_reader_takes_no_other_spelling_of_a_number(cell):
+def test_the_csv_reader_accepts_no_other_spelling_of_a_number(cell):
     with pytest.raises(pa.ArrowInvalid):
         decode_csv(f"1,{cell}\n".encode(), ["a", "b"])

@@ -24,7 +24,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, bomb):
+def test_an_endless_line_is_refused_before_it_fills_the_memory(tmp_path, bomb):
     csv = tmp_path / "train.csv.gz"
     csv.write_bytes(gzip.compress(BOMBS[bomb](), 1))
     before = pa.total_allocated_bytes()
@@ -34,7 +34,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, bomb
 
 
 def refusal(path):
-    """Why a file is refused, or nothing where it reads as a table that is in order; anything but a DataError goes through."""
+    """Why a file is refused; empty if it reads as a valid table. Other errors than DataError fail the test."""
     try:
         table = read_train(path)
     except DataError as error:
@@ -47,7 +47,7 @@ def refusal(path):
 
 @settings(max_examples=100, deadline=None)
 @given(content=st.binary(max_size=300), name=st.sampled_from(["train.csv", "train.csv.gz"]))
-def test_any_bytes_are_refused_with_words(tmp_path_factory, content, name):
+def test_any_bytes_are_refused_with_a_message(tmp_path_factory, content, name):
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(content)
     assert refusal(path).startswith(f"{path}: expected")
@@ -55,7 +55,7 @@ def test_any_bytes_are_refused_with_words(tmp_path_factory, content, name):
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), name=st.sampled_from(["train.csv", "train.csv.gz"]))
-def test_a_csv_with_any_damage_is_a_table_or_refused_with_words(tmp_path_factory, data, name):
+def test_a_damaged_csv_is_a_valid_table_or_refused_with_a_message(tmp_path_factory, data, name):
     content = f"{HEADER}\n{ROW}\n{ROW}\n".encode()
     content = gzip.compress(content) if name.endswith(".gz") else content
     start, length = data.draw(st.integers(0, len(content))), data.draw(st.integers(0, 20))

@@ -19,7 +19,7 @@ def put(folder, *names):
         (folder / name).write_text("")
 
 
-def test_without_a_folder_of_digits_the_embedded_sample_is_found(folder):
+def test_without_a_folder_of_digits_the_embedded_sample_is_used(folder):
     source = find_digits("auto")
     assert source.embedded
     assert (source.train, source.test, source.answers) == tuple(
@@ -28,7 +28,7 @@ def test_without_a_folder_of_digits_the_embedded_sample_is_found(folder):
 
 
 @pytest.mark.parametrize("name", ["train.csv", "train.csv.gz"])
-def test_the_usual_folder_is_found_where_it_holds_digits(folder, name):
+def test_the_default_folder_is_used_if_it_holds_digits(folder, name):
     put(folder / "data/digit-recognizer", name, "test.csv")
     source = find_digits("auto")
     assert not source.embedded
@@ -36,12 +36,12 @@ def test_the_usual_folder_is_found_where_it_holds_digits(folder, name):
     assert source.answers is None
 
 
-def test_a_usual_folder_without_digits_does_not_count(folder):
+def test_a_default_folder_without_digits_is_ignored(folder):
     put(folder / "data/digit-recognizer", "readme.txt")
     assert find_digits("auto").embedded
 
 
-def test_the_sample_can_be_asked_for(folder):
+def test_the_sample_can_be_chosen(folder):
     put(folder / "data/digit-recognizer", "train.csv", "test.csv")
     assert find_digits("sample").embedded
 
@@ -55,7 +55,7 @@ def test_a_folder_may_hold_packed_and_plain_files_and_answers(folder):
     assert not source.embedded
 
 
-def test_of_a_plain_and_a_packed_file_the_plain_one_is_read_and_that_is_said(folder, caplog):
+def test_a_plain_file_is_preferred_to_a_packed_one_with_a_warning(folder, caplog):
     put(folder, "train.csv", "train.csv.gz", "test.csv")
     with caplog.at_level(logging.WARNING):
         assert find_digits(".").train.name == "train.csv"
@@ -72,11 +72,11 @@ def test_of_a_plain_and_a_packed_file_the_plain_one_is_read_and_that_is_said(fol
 )
 def test_a_folder_that_lacks_a_file_is_refused(folder, names, found):
     put(folder / "mine", *names)
-    with pytest.raises(DataError, match=rf"mine: {found}; --data wants a folder"):
+    with pytest.raises(DataError, match=rf"mine: {found}; --data needs a folder"):
         find_digits(str(folder / "mine"))
 
 
-def test_what_is_no_folder_is_refused(folder):
+def test_a_file_and_a_missing_folder_are_refused(folder):
     put(folder, "train.csv")
     for name, found in (("train.csv", "a file"), ("none", "nothing")):
         with pytest.raises(DataError, match=rf"{name}: expected a folder with train\.csv and test\.csv, found {found}"):

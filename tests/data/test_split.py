@@ -33,7 +33,7 @@ def test_every_row_is_in_exactly_one_part_in_ascending_order(counts, fraction, s
 
 @settings(deadline=None)
 @given(counts=counts_of_classes, fraction=fractions, seed=seeds)
-def test_each_class_is_shared_out_in_proportion_with_a_row_on_both_sides(counts, fraction, seed):
+def test_each_class_is_split_in_proportion_with_a_row_in_both_parts(counts, fraction, seed):
     labels = rows_of(counts)
     split = split_rows(labels, validation_fraction=fraction, seed=seed)
     chosen = np.bincount(labels[split.validation], minlength=len(counts))
@@ -45,19 +45,19 @@ def test_each_class_is_shared_out_in_proportion_with_a_row_on_both_sides(counts,
 
 @settings(deadline=None)
 @given(counts=st.lists(st.integers(20, 60), min_size=2, max_size=10), fraction=st.floats(0.05, 0.95), seed=seeds)
-def test_the_parts_are_as_large_as_asked_where_no_class_is_rare(counts, fraction, seed):
+def test_the_validation_part_has_the_requested_size_if_no_class_is_rare(counts, fraction, seed):
     split = split_rows(rows_of(counts), validation_fraction=fraction, seed=seed)
     assert len(split.validation) == round(sum(counts) * fraction)
 
 
-def test_a_tenth_of_the_sample_validates():
+def test_a_tenth_of_the_sample_is_for_validation():
     labels = label_view(read_train(SAMPLE_FOLDER / "train.csv.gz"))
     split = split_rows(labels, validation_fraction=0.1, seed=0)
     assert (len(split.train), len(split.validation)) == (3600, 400)
     assert (np.abs(np.bincount(labels[split.validation]) - np.bincount(labels) * 0.1) < 1).all()
 
 
-def test_a_seed_gives_the_same_rows_for_ever():
+def test_a_seed_gives_the_same_rows_in_every_version():
     split = split_rows(np.tile(np.arange(3, dtype=np.uint8), 10), validation_fraction=0.2, seed=7)
     assert split.validation.tolist() == [4, 9, 10, 18, 20, 26]
 

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 import digit_search.final_model.confirm as confirming
-from digit_search.config.settings import load_settings, to_toml
+from digit_search.config.loading import load_settings, to_toml
 from digit_search.data.load import load_digits
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
@@ -36,7 +36,7 @@ def run(tmp_path, tiny_data):
         log.trial_started(trial, TrialParams(lr=lr, batch_size=64), trial, TrialOrigin.SUGGESTED, at=1.0)
         log.epoch(trial, EpochMetrics(1, 1.0, 0.4, 1.1, accuracy, lr, 288, 2.0), "cpu", "host", at=2.0)
         log.trial_ended(trial, TrialStatus.COMPLETED, at=3.0)
-    digits = load_digits(str(tiny_data), cache_dir="")
+    digits = load_digits(str(tiny_data), max_csv_bytes=1 << 30)
     return folder, digits, split_rows(label_view(digits.train), validation_fraction=0.1, seed=0)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.errors import StorageError
 from digit_search.records import TrialOrigin, TrialParams, TrialStatus
 from digit_search.run.active_run import ActiveRun, Observer

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.data.load import load_digits
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
@@ -15,7 +15,7 @@ from digit_search.run.environment import check_same_run, check_same_settings, de
 
 @pytest.fixture
 def digits(tiny_data):
-    return load_digits(str(tiny_data), cache_dir="")
+    return load_digits(str(tiny_data), max_csv_bytes=1 << 30)
 
 
 @pytest.fixture

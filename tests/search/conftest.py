@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from digit_search.config.settings import load_settings
+from digit_search.config.loading import load_settings
 from digit_search.run.active_run import ActiveRun
 from digit_search.run.interrupts import Interrupts
 from digit_search.run.layout import RunFolder

@@ -26,7 +26,7 @@ def mapping_of_the_pixels(table, split: RowSplit) -> str:
 def mapping_in_a_worker() -> str:
     ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=128 << 20, log_to_driver=False)
     try:
-        train = load_digits("sample", cache_dir="").train
+        train = load_digits("sample", max_csv_bytes=1 << 30).train
         split = split_rows(label_view(train), validation_fraction=0.1, seed=0)
         return ray.get(mapping_of_the_pixels.remote(ray.put(train), split))
     finally:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from digit_search.config.settings import load_settings, to_toml
+from digit_search.config.loading import load_settings, to_toml
 from digit_search.errors import ConfigError, RunFolderError
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run.layout import RunFolder

@@ -19,7 +19,7 @@ from digit_search.search.trainable import TrialSetup
 @pytest.fixture
 def run_failing(tmp_path, tiny_data, monkeypatch):
     """Run a trial whose training raises the given error; return its reports and its folder."""
-    table = load_digits(str(tiny_data), cache_dir="").train
+    table = load_digits(str(tiny_data), max_csv_bytes=1 << 30).train
     split = split_rows(label_view(table), validation_fraction=0.1, seed=0, file="train.csv")
     setup = TrialSetup(split, str(tmp_path), 2, 1, 0.25, "float32", False, 1, Objective("val_loss", 1, 2))
 
