@@ -8,8 +8,7 @@ from digit_search.records import TrialRecord
 from digit_search.report.formats import duration, one_line, percent, plural, time_unit
 from digit_search.report.plots.style import FONT_POINTS, GRID, INK, LOOKS, MANY_TRIALS, MUTED, PAPER, legend_patches
 from digit_search.report.plots.svg import WIDE, Picture, draw, trial_link
-from digit_search.report.work_clock import WorkClock
-from digit_search.report.workers import Lane, Reports, worker_lanes
+from digit_search.report.timeline import Lane, Reports, WorkClock, worker_lanes
 
 MAX_LANES = 48
 """More workers than that make no picture; the first are shown."""
