@@ -1,6 +1,5 @@
 from digit_search.records import TrialStatus
 from digit_search.report.compare import compare
-from digit_search.report.plots.progress import progress_plots
 from digit_search.report.plots.scores import comparison, winners_plot
 from digit_search.report.run_data import load_run_data
 from digit_search.report.summary import summarize
@@ -13,7 +12,7 @@ RETRAINED = ["retrained, validation 95.00", "retrained, test 97.00"]
 
 def names_and_scores(picture):
     alt = picture.svg.partition("</title>")[0].partition(": ")[2]
-    return [text.partition("\N{NO-BREAK SPACE}%")[0] for text in alt.split("%, ")]
+    return alt.removesuffix("\N{NO-BREAK SPACE}%.").split("\N{NO-BREAK SPACE}%, ")
 
 
 def test_the_scores_of_a_run_are_of_its_winner_runner_up_baseline_and_final_model(make_run):
@@ -31,17 +30,8 @@ def test_without_a_winner_there_are_no_scores(make_run):
     run = make_run([TrialStatus.FAILED])
     assert comparison(summarize(load_run_data(run))) is None
     assert winners_plot(compare([run]).runs) is None
-    assert progress_plots(compare([run]).runs) == []
 
 
 def test_the_winners_of_runs_are_named_by_the_runs_letters(make_run):
     runs = compare([make_run([COMPLETED] * 2, finished=True), make_run([COMPLETED], name="other"), make_run(name="empty")]).runs
     assert names_and_scores(winners_plot(runs)) == ["A, trial 0 97.90", "A, test digits 97.00", "B, trial 0 97.90"]
-
-
-def test_the_progress_of_each_run_is_a_line_that_ends_with_its_letter(make_run):
-    runs = compare([make_run([COMPLETED] * 2), make_run([COMPLETED], name="other")]).runs
-    for picture in progress_plots(runs):
-        assert "of 2 runs; they end at A" in picture.svg
-        # In the legend, and at the end of the line.
-        assert [picture.svg.count(f">{letter}</text>") for letter in "AB"] == [2, 2]
