@@ -13,7 +13,8 @@ from digit_search.report.html import Html, element, join, link
 from digit_search.report.page_frame import html_page
 from digit_search.report.page_result import bullets, param_rows, picture, section
 from digit_search.report.plots.importance import importance_plot
-from digit_search.report.plots.progress import progress_plots, winners_plot
+from digit_search.report.plots.progress import progress_plots
+from digit_search.report.plots.scores import winners_plot
 from digit_search.report.wording import METHODS, importance_verdict, what_was_not_done
 
 NAVIGATION = (

@@ -2,6 +2,8 @@
 
 import html
 
+from markupsafe import Markup
+
 from digit_search.report.formats import clean_text
 
 _VOID = {"meta", "img", "input", "col", "br", "wbr"}
@@ -20,7 +22,7 @@ def escape(text: str) -> Html:
 
 def join(*parts: str) -> Html:
     """Put parts one after the other; those that are plain text are escaped."""
-    return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html | Markup) else escape(part) for part in parts))
 
 
 def element(tag: str, *children: str, **attributes: str | int | float | bool) -> Html:

@@ -21,8 +21,8 @@ from digit_search.report.plots.search import history_plots, scored_points, slice
 from digit_search.report.plots.timeline import timeline
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import Summary
+from digit_search.report.timeline import WorkClock
 from digit_search.report.wording import METHODS, importance_verdict, state
-from digit_search.report.work_clock import WorkClock
 from digit_search.selection.ranking import ranked
 
 NO_SCORE = "There is nothing to show yet: no trial has a score."

@@ -11,8 +11,7 @@ from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, Trial
 from digit_search.report.commands import repeat_command, submit_command
 from digit_search.report.importance import Importance, importances, placed
 from digit_search.report.run_data import RunData
-from digit_search.report.work_clock import WorkClock
-from digit_search.report.workers import worker_lanes
+from digit_search.report.timeline import WorkClock, worker_lanes
 from digit_search.selection.ranking import (
     ConfirmedScore,
     best_epoch,

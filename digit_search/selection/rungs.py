@@ -1,4 +1,4 @@
-"""Temporary."""
+"""At which steps ASHA compares the trials, and how many epochs a search is expected to train."""
 
 import functools
 import random
@@ -9,10 +9,11 @@ from digit_search.config.settings import AshaSettings
 
 NUM_SIMULATIONS = 20
 MAX_SIMULATED_TRIALS = 100
+"""The cost of a larger search is scaled from this many trials: from a few dozen trials on, about the same share passes each rung."""
 
 
 def rung_steps(asha: AshaSettings, reports_per_epoch: int) -> list[int]:
-    """The steps at which trials are compared, ascending; the last step of all is none, since nothing is left to stop."""
+    """The steps (reports of a trial) at which trials are compared, ascending. The last step is none: nothing is left to stop there."""
     if not asha.enabled:
         return []
     last = asha.max_epochs * reports_per_epoch
@@ -26,28 +27,28 @@ def rung_steps(asha: AshaSettings, reports_per_epoch: int) -> list[int]:
 
 @functools.cache
 def expected_epochs(asha: AshaSettings, reports_per_epoch: int, num_samples: int) -> tuple[float, float]:
-    """How many epochs a search costs about, and at most.
+    """Return the expected number of epochs that a search trains, and the maximum.
 
-    The first is the mean over simulated searches of one trial after the other, whose scores come in no particular order. A search whose
-    suggestions get better and better, as TPE's should, costs more: ASHA then stops fewer.
+    The expected number is the mean over simulated searches that run one trial after the other, with scores in random order. If the
+    suggestions improve during the search, as TPE's should, ASHA stops fewer trials and the search trains more epochs.
     """
-    simulated = min(num_samples, MAX_SIMULATED_TRIALS)
-    chance = random.Random(0)
-    steps = sum(_simulate_search(asha, reports_per_epoch, simulated, chance) for _ in range(NUM_SIMULATIONS)) / NUM_SIMULATIONS
-    return steps / reports_per_epoch * num_samples / simulated, float(num_samples * asha.max_epochs)
+    num_simulated = min(num_samples, MAX_SIMULATED_TRIALS)
+    generator = random.Random(0)
+    steps = sum(_simulate_search(asha, reports_per_epoch, num_simulated, generator) for _ in range(NUM_SIMULATIONS)) / NUM_SIMULATIONS
+    return steps / reports_per_epoch * num_samples / num_simulated, float(num_samples * asha.max_epochs)
 
 
-def _simulate_search(asha: AshaSettings, reports_per_epoch: int, num_trials: int, chance: random.Random) -> int:
-    """Steps that ASHA lets trials with random final scores train: each rung's cutoff is the quantile of the scores recorded there."""
-    rungs: dict[int, list[float]] = {step: [] for step in rung_steps(asha, reports_per_epoch)}
-    steps = 0
+def _simulate_search(asha: AshaSettings, reports_per_epoch: int, num_trials: int, generator: random.Random) -> int:
+    """Return the steps that ASHA lets trials with random scores train. A rung's cutoff is the quantile of the scores recorded there."""
+    scores_by_step: dict[int, list[float]] = {step: [] for step in rung_steps(asha, reports_per_epoch)}
+    num_steps = 0
     for _ in range(num_trials):
-        score, reached = chance.random(), asha.max_epochs * reports_per_epoch
-        for step, recorded in rungs.items():
-            stopped = bool(recorded) and score < np.quantile(recorded, 1 - 1 / asha.reduction_factor)
-            recorded.append(score)
-            if stopped:
+        score, reached = generator.random(), asha.max_epochs * reports_per_epoch
+        for step, scores in scores_by_step.items():
+            is_stopped = bool(scores) and score < np.quantile(scores, 1 - 1 / asha.reduction_factor)
+            scores.append(score)
+            if is_stopped:
                 reached = step
                 break
-        steps += reached
-    return steps
+        num_steps += reached
+    return num_steps
