@@ -1,11 +1,10 @@
 """What the doctor says of Ray and its nodes; nodes and clocks are made up."""
 
-import itertools
 from contextlib import contextmanager
 
 import pytest
 
-from digit_search.cluster.nodes import NodeView, clock_offset
+from digit_search.cluster.nodes import NodeView
 from digit_search.doctor import cluster
 from digit_search.doctor.cluster import judge_clock, judge_failure, judge_node, judge_ray
 from digit_search.errors import ResourceError
@@ -85,14 +84,3 @@ def test_a_node_is_held_against_what_is_installed_here(values, level, text):
 def test_clocks_that_surely_differ_are_told(offset, error, level):
     finding = judge_clock(node(clock_offset_seconds=offset, clock_error_seconds=error))
     assert (finding.level, bool(finding.remedy)) == (level, level != "ok")
-
-
-def test_the_quickest_round_trip_tells_the_offset():
-    # Our clock at each look, in pairs before and after: trips of 4, 1 and 2 seconds. Theirs is 10 seconds ahead.
-    ours = iter([0.0, 4.0, 10.0, 11.0, 20.0, 22.0])
-    theirs = iter([13.9, 20.5, 30.1])
-    assert clock_offset(lambda: next(theirs), lambda: next(ours), rounds=3) == (10.0, 0.5)
-
-
-def test_a_clock_that_stands_still_is_no_division_by_zero():
-    assert clock_offset(lambda: 5.0, itertools.repeat(5.0).__next__, rounds=2) == (0.0, 0.0)
