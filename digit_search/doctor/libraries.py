@@ -63,7 +63,7 @@ def _check_library(name: str, expected: str, version: str | None, load: Callable
 
 
 def dashboard_packages() -> list[str]:
-    """What ray[default] installs for Ray's dashboard in addition to what ray alone installs, on this Python and system.
+    """What ray[default] adds to ray for its dashboard, on this Python and system.
 
     Raises:
         PackageNotFoundError: if Ray is not installed.

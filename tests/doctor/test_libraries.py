@@ -64,7 +64,7 @@ def test_a_ray_without_the_packages_of_its_dashboard_is_a_warning():
 def test_the_packages_of_the_dashboard_are_those_of_ray_default_and_are_installed():
     packages = dashboard_packages()
     assert {"aiohttp", "aiohttp_cors", "prometheus_client"} <= set(packages)
-    assert "click" not in packages, "ray alone needs it"
+    assert "click" not in packages, "ray needs it without the dashboard"
     assert "tensorboardX" not in packages, "ray[tune] needs it"
     (finding,) = check_dashboard()
     assert finding.level == "ok"
