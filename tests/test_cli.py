@@ -206,7 +206,7 @@ def test_a_resume_interrupted_at_its_start_says_how_to_resume(monkeypatch, capsy
     def interrupted(results):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(object_store, "place_of", interrupted)
+    monkeypatch.setattr(object_store, "parse_location", interrupted)
     assert cli.main(["resume", "my run"]) == 130
     assert capsys.readouterr().err == "interrupted: resume it with: python tune_main.py resume 'my run'\n"
     assert cli.main(["report", "my run"]) == 130

@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 from digit_search.cluster.placement import WorkerPlan, trials_that_fit
 from digit_search.cluster.storage_probe import StorageProbe
 from digit_search.errors import RayLostError
+from digit_search.private_api import search_jobs
 
 LOOK_EVERY_SECONDS = 2.0
 PATIENCE_SECONDS = 600.0
@@ -43,12 +44,7 @@ def snapshot_cluster() -> ClusterSnapshot:
         RayError: if it does not answer.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
-    jobs = ray._private.worker.global_worker.gcs_client.get_all_job_info(
-        skip_submission_job_info_field=True, skip_is_running_tasks_field=True, timeout=5.0
-    )
-    searches = {
-        job.hex(): _wanted(info.config.metadata) for job, info in jobs.items() if not info.is_dead and WANTS in info.config.metadata
-    }
+    searches = {job: _wanted(metadata) for job, metadata in search_jobs().items() if WANTS in metadata}
     own_job = ray.get_runtime_context().get_job_id()
     searches.setdefault(own_job, 1)
     order = sorted(searches)

@@ -1,7 +1,6 @@
-"""A cluster that others started: which one is meant, whether it can be joined, and how its workers come to our code."""
+"""A cluster that somebody else started: which one to join, whether that is possible, and how its workers get our code."""
 
 import json
-import logging
 import os
 import platform
 import re
@@ -13,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services
-from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader, maybe_enable_token_auth_if_token_available
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
-from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-from ray._raylet import GcsClient
 from ray.exceptions import AuthenticationError, RayError
 
 from digit_search.errors import ResourceError
+from digit_search.private_api import JOB_CONFIG_VARIABLE, cluster_metadata, load_token, local_cluster_address
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 15.0
@@ -33,46 +28,44 @@ _TOKEN_HELP = (
 
 
 def address_to_join(address: str) -> str:
-    """The cluster that a search shall join, "" for a Ray of its own.
+    """The address of the cluster that a search joins, "" if it starts its own Ray.
 
-    A program that `ray job submit` started belongs to its cluster, and would find no room for a second Ray there. RAY_ADDRESS alone means
-    nothing: it may have been set for something else.
+    A program started by `ray job submit` joins its own cluster, which would have no free cores for a second Ray. Otherwise RAY_ADDRESS is
+    ignored: it may have been set for another program.
     """
-    if not address and RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
+    if not address and JOB_CONFIG_VARIABLE in os.environ:
         return os.environ.get("RAY_ADDRESS", "")
     return address
 
 
 def check_cluster(address: str) -> str:
-    """Return HOST:PORT of a cluster that answers, knows our token and has our versions.
+    """Return HOST:PORT of a cluster that answers, accepts our token and has our versions of Ray and Python.
 
-    Ray (2.60) itself would try for 20 to 40 s, or end this process from within C++ where it has no token.
+    Ray (2.60) itself would try for 20 to 40 s, or end this process from C++ code if it has no token.
 
     Raises:
-        ResourceError: with what to do, in half a minute at most.
+        ResourceError: within about half a minute, saying what to do.
     """
-    found = _found(address)
-    _check_listens(found)
-    # Only a token that was given for this purpose goes to an address from a configuration, not whichever lies in the home folder.
-    is_given = address == "auto" or os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    host_and_port = _host_and_port(address)
+    _check_listens(host_and_port)
+    # The address may come from somebody else's configuration. So it gets a token only if one was provided for it, not the one in ~/.ray.
+    has_given_token = address == "auto" or bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
     try:
-        if is_given:
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-        is_missing = is_token_auth_enabled() and not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+        has_token = load_token(turn_on=has_given_token)
     except AuthenticationError as error:
-        # RAY_AUTH_TOKEN_PATH names a file that is not there, or empty.
-        raise ResourceError(f"the cluster at {found}: {str(error).partition('. ')[0]}. {_TOKEN_HELP}") from error
-    if is_missing:
-        raise ResourceError(f"the cluster at {found}: expected Ray's authentication token, found none. {_TOKEN_HELP}")
-    _check_versions(found, _ask_versions(found))
-    return found
+        reason = str(error).partition(". ")[0]
+        raise ResourceError(
+            f"the cluster at {host_and_port}: expected Ray's authentication token, found none ({reason}). {_TOKEN_HELP}"
+        ) from error
+    _check_versions(host_and_port, _ask_for_metadata(host_and_port, has_token=has_token))
+    return host_and_port
 
 
-def _found(address: str) -> str:
-    """HOST:PORT of what was asked for."""
+def _host_and_port(address: str) -> str:
+    """HOST:PORT of what --address says."""
     if address == "auto":
         try:
-            address = services.canonicalize_bootstrap_address_or_die("auto")
+            address = local_cluster_address()
         except ConnectionError as error:
             raise ResourceError("--address auto: no Ray runs on this machine; start one with `ray start`, or give HOST:PORT") from error
     match = _ADDRESS.fullmatch(address)
@@ -88,68 +81,68 @@ def _check_listens(address: str) -> None:
     except OSError as error:
         raise ResourceError(
             f"the cluster at {address} cannot be reached: {error.strerror or error}. "
-            "Is it up, is that the port of its head (6379 where `ray start --head` was told no other), and does no firewall lie between?"
+            "Check that it is up, that this is the port of its head (6379 unless `ray start --head --port` chose another), "
+            "and that no firewall blocks it"
         ) from error
 
 
-def _ask_versions(address: str) -> dict[str, str]:
-    """Ray's and Python's versions there. The client may not return for 40 s, and no signal reaches it, so a thread waits for it."""
-    answers: list[bytes | Exception] = []
+def _ask_for_metadata(address: str, *, has_token: bool) -> dict[str, str]:
+    """What the cluster's head says about itself. The call may take 40 s and ignores signals, so a thread makes it."""
+    answers: list[dict[str, str] | Exception] = []
 
     def ask() -> None:
         try:
-            answers.append(GcsClient(address=address).internal_kv_get(b"CLUSTER_METADATA", b"cluster", timeout=ANSWER_SECONDS) or b"{}")
+            answers.append(cluster_metadata(address, ANSWER_SECONDS))
         except (RayError, OSError, RuntimeError, ValueError) as error:
             answers.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
-    with _quiet():
+    with _silent_stderr():
         thread.start()
         thread.join(ANSWER_SECONDS)
-    answer = answers[0] if answers else TimeoutError(f"no answer of a Ray within {ANSWER_SECONDS:g} s")
+    answer = answers[0] if answers else TimeoutError(f"no answer within {ANSWER_SECONDS:g} s")
     if isinstance(answer, AuthenticationError):
-        found = "another" if is_token_auth_enabled() else "none"
+        found = "another" if has_token else "none"
         raise ResourceError(f"the cluster at {address}: expected its authentication token, found {found}. {_TOKEN_HELP}") from answer
     if isinstance(answer, Exception):
         raise ResourceError(f"the cluster at {address} does not answer as Ray's head does: {answer}") from answer
-    return json.loads(answer)
+    return answer
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep off the terminal what Ray's C++ prints beside the error that it raises: its level can be set before Ray's import alone."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+def _silent_stderr() -> Iterator[None]:
+    """Drop what Ray's C++ code writes to stderr in addition to raising an error. Its log level can only be set before Ray is imported."""
+    stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
 
 
 def _check_versions(address: str, theirs: dict[str, str]) -> None:
     ours = {"ray_version": ray.__version__, "python_version": platform.python_version()}
-    other = [
+    differences = [
         f"{name.partition('_')[0].capitalize()} {theirs.get(name, 'unknown')} instead of {version}"
         for name, version in ours.items()
         if theirs.get(name) != version
     ]
-    if other:
+    if differences:
         raise ResourceError(
-            f"the cluster at {address} has {' and '.join(other)}; Ray wants the same everywhere. "
-            "Install requirements.txt on the cluster with this Python, or run where the cluster's versions are"
+            f"the cluster at {address} has {' and '.join(differences)}; Ray needs the same versions everywhere. "
+            "Install requirements.txt on the cluster with this Python, or run with the cluster's versions"
         )
 
 
 def code_for_workers() -> dict[str, Any]:
-    """The runtime environment with which the cluster's nodes need nothing of ours: half a megabyte, without the embedded digits.
+    """The runtime environment that brings our package to the cluster's nodes: half a megabyte, without the embedded digits.
 
-    A job that brought its working folder has given them our code already.
+    Empty for a submitted job that has brought its working folder: that holds our code already.
     """
-    brought = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")).get("runtime_env") or {}
-    if brought.get("working_dir") or brought.get("py_modules"):
+    job = json.loads(os.environ.get(JOB_CONFIG_VARIABLE, "{}"))
+    runtime_env = job.get("runtime_env") or {}
+    if runtime_env.get("working_dir") or runtime_env.get("py_modules"):
         return {}
-    # Ray (2.60) says where it uploads what on the terminal, whatever its loggers were told before.
-    logging.getLogger("ray._private.runtime_env").propagate = True
     return {"py_modules": [str(PACKAGE)], "excludes": ["/data/sample/*.gz", "/data/sample/*.csv", "__pycache__"]}

@@ -1,4 +1,4 @@
-"""How the trials share what the cluster has, decided before the first of them starts."""
+"""How many trials run at a time and what each gets, decided before the first one starts."""
 
 import platform
 from collections import Counter
@@ -8,73 +8,83 @@ from dataclasses import dataclass
 from digit_search.config.settings import ResourceSettings
 from digit_search.errors import ResourceError
 
+Nodes = Sequence[Mapping[str, float]]
+"""What Ray counts on each node, e.g. [{"CPU": 8, "GPU": 1}, {"CPU": 4}]."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """How many trials run at a time, and what each is given."""
+    """How many trials run at a time, and what each gets."""
 
     workers: int
     cpus_per_trial: int
     gpus_per_trial: float
-    """What Ray is asked for; 0 on a Mac whose Ray does not count the Apple GPU."""
+    """What each trial requests from Ray; 0 on a Mac whose Ray does not count the Apple GPU."""
     uses_mps: bool = False
-    """The trials use an Apple GPU that Ray does not count, so that `workers` alone keeps others away from it."""
+    """The trials use an Apple GPU that Ray does not count, so only `workers` limits how many share it."""
 
-    def describe(self, nodes: Sequence[Mapping[str, float]]) -> str:
+    def describe(self, nodes: Nodes) -> str:
         """One line for the user, e.g. `32 CPUs, 4 GPUs: 16 trials at a time, 1 CPU and 0.25 GPU each`."""
-        gpus = "Apple GPU" if self.uses_mps else _count(_total(nodes, "GPU"), "GPU") if self.gpus_per_trial else "no GPU used"
-        have = f"{len(nodes)} nodes, " if len(nodes) > 1 else ""
+        gpus = _count(_total(nodes, "GPU"), "GPU") if self.gpus_per_trial else "no GPU used"
+        if self.uses_mps:
+            gpus = "Apple GPU"
+        available = f"{_count(_total(nodes, 'CPU'), 'CPU')}, {gpus}"
+        if len(nodes) > 1:
+            available = f"{len(nodes)} nodes, {available}"
         each = _count(self.cpus_per_trial, "CPU") + (f" and {self.gpus_per_trial:g} GPU" if self.gpus_per_trial else "")
-        return f"{have}{_count(_total(nodes, 'CPU'), 'CPU')}, {gpus}: {_count(self.workers, 'trial')} at a time, {each} each"
+        return f"{available}: {_count(self.workers, 'trial')} at a time, {each} each"
 
 
-def plan_workers(settings: ResourceSettings, nodes: Sequence[Mapping[str, float]], *, has_mps: bool = False) -> WorkerPlan:
-    """Decide how the trials share what the nodes have. A trial runs on one node, so nodes are filled one by one.
+def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = False) -> WorkerPlan:
+    """Decide how many trials run at a time and what each gets. A trial never spans two nodes.
 
     Args:
-        settings: what was asked for.
-        nodes: what Ray counts on each node, e.g. [{"CPU": 8, "GPU": 1}, {"CPU": 4}].
+        settings: the user's limits.
+        nodes: what Ray counts on each node.
         has_mps: this machine's torch can use an Apple GPU.
 
     Raises:
-        ResourceError: if not even one trial can ever fit, or not as many as were asked for.
+        ResourceError: if no trial fits on any node, or fewer fit than the settings require.
     """
-    # Ray counts an Apple GPU only where it recognises it (2.60: Apple silicon, by asking macOS; earlier versions: never).
+    # Ray 2.60 counts an Apple GPU only on Apple silicon where macOS reports it; earlier versions never do.
     is_uncounted = has_mps and len(nodes) == 1 and not _total(nodes, "GPU") and settings.gpus_per_trial != 0
-    offered = [{**nodes[0], "GPU": 1.0}] if is_uncounted else nodes
-    share = settings.gpus_per_trial
-    if share == "auto":
-        share = 1.0 if any(node.get("GPU", 0) >= 1 for node in offered) else 0.0
-    fit = trials_that_fit(settings.cpus_per_trial, share, offered)
-    needs = f"{_count(settings.cpus_per_trial, 'CPU')} and {_count(share, 'GPU')}"
-    if fit < 1:
+    if is_uncounted:
+        nodes = [{**nodes[0], "GPU": 1.0}]
+    gpus = settings.gpus_per_trial
+    if gpus == "auto":
+        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+    num_fit = trials_that_fit(settings.cpus_per_trial, gpus, nodes)
+    needs = f"{_count(settings.cpus_per_trial, 'CPU')} and {_count(gpus, 'GPU')}"
+    if num_fit < 1:
         raise ResourceError(
-            f"one trial needs {needs} on one node, but Ray has {_describe_nodes(offered)}; "
+            f"one trial needs {needs} on one node, but Ray has {_describe_nodes(nodes)}; "
             "ask for less with --cpus-per-trial and --gpus-per-trial"
         )
-    workers = fit if settings.workers == "auto" else settings.workers
-    if workers > fit:
+    workers = num_fit if settings.workers == "auto" else settings.workers
+    if workers > num_fit:
         raise ResourceError(
-            f"--workers {workers}: expected at most {fit}, as many trials as fit at {needs} each; Ray has {_describe_nodes(offered)}"
+            f"--workers {workers}: expected at most {num_fit}, as many trials as fit at {needs} each; Ray has {_describe_nodes(nodes)}"
         )
-    return WorkerPlan(workers, settings.cpus_per_trial, 0.0 if is_uncounted else float(share), is_uncounted)
+    return WorkerPlan(workers, settings.cpus_per_trial, 0.0 if is_uncounted else float(gpus), is_uncounted)
 
 
-def trials_that_fit(cpus: int, gpus: float, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many trials fit on the nodes together."""
+def trials_that_fit(cpus: int, gpus: float, nodes: Nodes) -> int:
+    """How many trials fit on all nodes together."""
     return sum(_trials_on_node(cpus, gpus, node) for node in nodes)
 
 
 def _trials_on_node(cpus: int, gpus: float, node: Mapping[str, float]) -> int:
-    """How many trials fit on one node. A share below 1 packs whole trials on each GPU: none spans two GPUs for its fraction."""
-    fit = int(node.get("CPU", 0) // cpus)
+    """How many trials fit on one node. A trial that needs less than one GPU never spans two."""
+    by_cpus = int(node.get("CPU", 0) // cpus)
     if gpus <= 0:
-        return fit
-    has = node.get("GPU", 0.0)
-    return min(fit, int(has) * int(1 / gpus + 1e-9) if gpus <= 1 else int(has // gpus))
+        return by_cpus
+    num_gpus = node.get("GPU", 0.0)
+    # Without the small addition, three thirds of a GPU would count as two.
+    by_gpus = int(num_gpus) * int(1 / gpus + 1e-9) if gpus <= 1 else int(num_gpus // gpus)
+    return min(by_cpus, by_gpus)
 
 
-def _total(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
+def _total(nodes: Nodes, resource: str) -> float:
     return sum(node.get(resource, 0.0) for node in nodes)
 
 
@@ -82,8 +92,8 @@ def _count(number: float, noun: str) -> str:
     return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
-def _describe_nodes(nodes: Sequence[Mapping[str, float]]) -> str:
-    """What there is, node by node, e.g. `1 CPU and 0 GPUs on each of 2 nodes, 8 CPUs and 1 GPU on one node`."""
+def _describe_nodes(nodes: Nodes) -> str:
+    """What the nodes have, e.g. `1 CPU and 0 GPUs on each of 2 nodes, 8 CPUs and 1 GPU on one node`."""
     kinds = Counter(f"{_count(node.get('CPU', 0), 'CPU')} and {_count(node.get('GPU', 0), 'GPU')}" for node in nodes)
     if len(nodes) == 1:
         return next(iter(kinds))
@@ -91,7 +101,7 @@ def _describe_nodes(nodes: Sequence[Mapping[str, float]]) -> str:
 
 
 def mps_here() -> bool:
-    """Whether this machine's torch can use an Apple GPU; torch is imported only where there may be one."""
+    """Whether this machine's torch can use an Apple GPU. Elsewhere than on macOS, torch is not imported."""
     if platform.system() != "Darwin":
         return False
     import torch
@@ -100,7 +110,7 @@ def mps_here() -> bool:
 
 
 def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]) -> None:
-    """See before the first trial that torch can use the GPUs that the trials will be given, as far as this machine can tell.
+    """Check that torch can use the GPUs that the trials will get, as far as this machine can tell.
 
     Raises:
         ResourceError: if an Apple GPU lacks operators that the training needs.
@@ -108,7 +118,7 @@ def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]
     if not plan.gpus_per_trial and not plan.uses_mps:
         return
     if not is_own_ray and not mps_here():
-        # The nodes of a cluster may have what this machine has not.
+        # The GPUs are in other machines of the cluster.
         return
     from digit_search.training.device import plan_device, visible_gpus
     from digit_search.training.rehearsal import check_operators
@@ -119,5 +129,5 @@ def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]
     if not has_cuda and not has_mps:
         say(
             "NOTE: Ray counts a GPU here that this torch cannot use, so the trials compute on the CPU. Install a torch that fits the card "
-            "and its driver (doctor tells), or give the trials all cores with --gpus-per-trial 0"
+            "and its driver (doctor shows both), or use the CPU cores for more trials at a time with --gpus-per-trial 0"
         )

@@ -1,4 +1,4 @@
-"""Ray's life around a search: started or joined, and stopped again."""
+"""Ray around a search: start or join it, and stop it at the end."""
 
 import logging
 import os
@@ -13,41 +13,38 @@ from typing import Any
 
 import optuna
 import ray
-from ray._private import ray_constants
-from ray._private import worker as ray_worker
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_config import JobConfig
 
 from digit_search.cluster.connect import check_cluster, code_for_workers
-from digit_search.cluster.guardian import all_started, guarded_ray
 from digit_search.config.settings import RaySettings
 from digit_search.errors import RayLostError, ResourceError
 from digit_search.machine_limits import usable_cores
+from digit_search.private_api import ray_errors_in_log, ray_on_loopback
 from digit_search.run.environment import check_dashboard_host
 
-LOOPBACK = "127.0.0.1"
 MIB = 1 << 20
 
 
 def node_resources() -> list[dict[str, float]]:
-    """What Ray counts on each node that is there now."""
+    """What each node that is alive has, by the names of Ray's resources."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def send_chatter_to(log: Path) -> None:
-    """Let Ray's and Optuna's loggers, and Python's warnings, write to a file and nowhere else.
+    """Write the log messages of Ray and Optuna, and Python's warnings, to a file and nowhere else.
 
-    The handler sits on the root logger: ray.init (2.60) clears those of its own.
+    The handler belongs to the root logger, because ray.init (2.60) removes those of its own logger.
     """
     root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    handler = logging.FileHandler(log, delay=True)
+    for old_handler in list(root.handlers):
+        root.removeHandler(old_handler)
+        old_handler.close()
+    handler = logging.FileHandler(log, delay=True, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     logging.captureWarnings(True)
-    # A thread of a library that dies is nothing for the terminal, and a log that does not fit on a full disk is the least of its troubles.
+    # An exception in a library's thread goes to the log as well. A log that cannot be written, on a full disk, must not print tracebacks.
     threading.excepthook = _log_thread_error
     logging.raiseExceptions = False
     optuna.logging.disable_default_handler()
@@ -55,25 +52,99 @@ def send_chatter_to(log: Path) -> None:
     ray_logger = logging.getLogger("ray")
     ray_logger.handlers.clear()
     ray_logger.propagate = True
-    # It would list every trial as one without result.json, a file that our own records make unnecessary.
+    # It warns about every trial without a result.json. We write none, because our own records replace it.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
 
 
-def _log_thread_error(died: threading.ExceptHookArgs) -> None:
-    logging.getLogger(__name__).error("a thread died", exc_info=(died.exc_type, died.exc_value, died.exc_traceback))
+def _log_thread_error(args: threading.ExceptHookArgs) -> None:
+    logging.getLogger(__name__).error("exception in a thread", exc_info=args.exc_value)
 
 
 @contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """Raise ResourceError after so many seconds; outside of the main thread, and without SIGALRM, wait as long as it takes."""
+def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Start or join Ray; yield the dashboard's address, or "" if there is none.
+
+    At the end, a Ray that was started is stopped. A cluster that was joined keeps running, and our workers and actors on it end.
+
+    Args:
+        settings: which cluster to join, or how to start one.
+        job: metadata of our job, which Ray's dashboard shows.
+
+    Raises:
+        ResourceError: if Ray does not start in time, the cluster cannot be joined, or the dashboard would be open to a network.
+        RayLostError: if Ray's processes are too slow to start, or if the body of the `with` raises a RayError.
+    """
+    check_dashboard_host(settings)
+    if settings.address:
+        settings = settings.model_copy(update={"address": check_cluster(settings.address)})
+    # Ray would send usage statistics over the internet.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with ray_errors_in_log(), _keep_sigterm_handler() as restore_handler:
+        try:
+            dashboard_url = _start_ray(settings, job or {})
+            restore_handler()
+            yield f"http://{dashboard_url}" if dashboard_url else ""
+        except RayError as error:
+            raise RayLostError(str(error).partition("\n")[0]) from error
+        finally:
+            ray.shutdown()
+
+
+def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
+    """Start or join Ray; return HOST:PORT of its dashboard, or "" if there is none."""
+    loopback = nullcontext() if settings.address else ray_on_loopback()
+    try:
+        with _time_limit(settings.start_timeout_seconds), loopback:
+            return ray.init(**_init_options(settings), job_config=JobConfig(metadata=dict(job))).dashboard_url or ""
+    except AuthenticationError as error:
+        # RAY_AUTH_TOKEN_PATH names a file that is missing or empty. Another try would fail as well, so this is not a lost Ray.
+        reason = str(error).partition(". ")[0]
+        raise ResourceError(f"Ray: {reason}. Fix or unset that variable; without it Ray makes its own token") from error
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"the cluster at {settings.address}" if settings.address else "Ray on this machine"
+        raise ResourceError(f"{where} cannot be reached or started: {error}") from error
+    except SystemExit as terminated:
+        # While it starts, ray.init (2.60) handles SIGTERM by raising SystemExit.
+        raise KeyboardInterrupt from terminated
+    except Exception as error:
+        # Ray (2.60) raises a plain Exception if its processes start too slowly, as on a busy machine. Another start may be quicker.
+        if type(error) is not Exception:
+            raise
+        raise RayLostError(f"it did not start: {error}") from error
+
+
+def _init_options(settings: RaySettings) -> dict[str, Any]:
+    """Arguments for ray.init."""
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if settings.address:
+        return options | {"address": settings.address, "runtime_env": code_for_workers()}
+    # Without address="local", Ray would join the cluster at RAY_ADDRESS, or one that happens to run on this machine.
+    return options | {
+        "address": "local",
+        # Ray (2.60) ignores the process's CPU affinity and the limits of nested control groups.
+        "num_cpus": max(1, int(usable_cores())),
+        "object_store_memory": settings.object_store_mib * MIB,
+        "include_dashboard": settings.dashboard,
+        "dashboard_host": settings.dashboard_host,
+    }
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise ResourceError after so many seconds. An alarm signal does that, so there is no limit on Windows or outside the main thread.
+
+    A thread could wait for ray.init instead, but a ray.init that hangs holds the lock that ray.shutdown needs.
+    """
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def too_late(number: int, frame: FrameType | None) -> None:
-        raise ResourceError(f"Ray did not start within {seconds:g} s; the reasons are in /tmp/ray/session_latest/logs (doctor may tell)")
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        raise ResourceError(
+            f"Ray did not start within {seconds:g} s; its logs are in /tmp/ray/session_latest/logs, and doctor may name the cause"
+        )
 
-    before = signal.signal(signal.SIGALRM, too_late)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -82,113 +153,14 @@ def _bounded(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _start_options(settings: RaySettings) -> dict[str, Any]:
-    """What Ray is started with, or joined with where the settings have the address of a cluster that `check_cluster` found."""
-    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if settings.address:
-        return options | {"address": settings.address, "runtime_env": code_for_workers()}
-    # address="local" keeps RAY_ADDRESS, or a cluster that happens to run here, from being joined by accident.
-    return options | {
-        "address": "local",
-        # Ray (2.60) sees neither an affinity nor the limits of a group within another, and makes no core of half a one.
-        "num_cpus": max(1, int(usable_cores())),
-        "object_store_memory": settings.object_store_mib * MIB,
-        "include_dashboard": settings.dashboard,
-        "dashboard_host": settings.dashboard_host,
-        "_node_ip_address": LOOPBACK,
-    }
-
-
 @contextmanager
-def _away_from_the_network(is_own: bool) -> Iterator[None]:
-    """Let a Ray of our own listen on loopback alone; Ray's dashboard listens where `dashboard_host` says.
-
-    Ray (2.60) takes a loopback address for `_node_ip_address` as a wish for the machine's other one, and then nearly all of its processes
-    listen on every interface. It leaves it as it is where it believes that clusters are not for this system, as on macOS.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = before and not is_own
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _told_to_the_log() -> Iterator[None]:
-    """Let the log have what Ray (2.60) prints of a node's death among other people's output, whatever it was told of logs."""
-    before = ray_worker.print_to_stdstream
-
-    def log(data: Mapping[str, Any], **named: object) -> None:
-        logging.getLogger("ray").warning("%s", "\n".join(data["lines"]))
-
-    ray_worker.print_to_stdstream = log
-    try:
-        yield
-    finally:
-        ray_worker.print_to_stdstream = before
-
-
-@contextmanager
-def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Start or join Ray; yield the dashboard's address, or "" without one. Whatever was started is stopped at the end.
-
-    A cluster that was joined goes on; what this process started there, its workers and actors, ends with the connection.
-
-    `job` is what the dashboard tells of us.
-
-    Raises:
-        ResourceError: if Ray does not come up in time, the cluster cannot be joined, or the dashboard would be open to a network.
-        RayLostError: for what Ray raised in here, and where its own processes were too slow to start.
-    """
-    check_dashboard_host(settings)
-    if settings.address:
-        settings = settings.model_copy(update={"address": check_cluster(settings.address)})
-    # Usage statistics would leave the machine; metrics export needs Prometheus, not Ray's collector.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    guarded = nullcontext() if settings.address else guarded_ray(Path(ray.__file__).parent)
-    with guarded as guardian, _told_to_the_log(), _sigterm_left_alone() as put_back:
-        try:
-            dashboard_url = _start_ray(settings, job or {})
-            put_back()
-            if guardian:
-                all_started(guardian)
-            yield f"http://{dashboard_url}" if dashboard_url else ""
-        except RayError as error:
-            raise RayLostError(str(error).partition("\n")[0]) from error
-        finally:
-            ray.shutdown()
-
-
-@contextmanager
-def _sigterm_left_alone() -> Iterator[Callable[[], object]]:
-    """Put the handler of SIGTERM back that was there before, now and at the end: ray.init and ray.shutdown (2.60) set others."""
+def _keep_sigterm_handler() -> Iterator[Callable[[], object]]:
+    """Yield a function that restores the current handler of SIGTERM; call it at the end. ray.init and ray.shutdown (2.60) replace it."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    put_back = partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    restore = partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     try:
-        yield put_back
+        yield restore
     finally:
-        put_back()
-
-
-def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
-    """Start or join Ray; return where its dashboard is, "" for none."""
-    try:
-        with _bounded(settings.start_timeout_seconds), _away_from_the_network(not settings.address):
-            return ray.init(**_start_options(settings), job_config=JobConfig(metadata=dict(job))).dashboard_url or ""
-    except AuthenticationError as error:
-        # RAY_AUTH_TOKEN_PATH names a file that is not there, or empty: no lost Ray, and no better the next time.
-        raise ResourceError(f"Ray: {str(error).partition('. ')[0]}. Mend or unset it; without it Ray makes a token of its own") from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"the cluster at {settings.address}" if settings.address else "Ray on this machine"
-        raise ResourceError(f"{where} cannot be reached or started: {error}") from error
-    except SystemExit as terminated:
-        # ray.init (2.60) installs a handler of SIGTERM that raises this.
-        raise KeyboardInterrupt from terminated
-    except Exception as error:
-        # Ray (2.60) raises a plain Exception where its processes are too slow on a busy machine; another start may be quicker.
-        if type(error) is not Exception:
-            raise
-        raise RayLostError(f"it did not start: {error}") from error
+        restore()

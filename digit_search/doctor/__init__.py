@@ -1,1 +1,1 @@
-"""What this machine or cluster offers, what would fail on it, and the remedy. It works where half of the libraries do not."""
+"""What this machine or a cluster offers, what would fail on it, and the remedy. Works even where most libraries are missing."""

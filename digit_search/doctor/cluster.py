@@ -1,24 +1,28 @@
-"""Ray: whether one of our own starts here, or the cluster at `--address` can be joined, and what its nodes say."""
+"""Ray: whether it starts on this machine, or whether the cluster at `--address` can be joined, and what its nodes report."""
 
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from digit_search.doctor.finding import Finding, ok, problem, warning
 from digit_search.doctor.libraries import INSTALL, installed_version
 from digit_search.errors import DigitSearchError
 
+if TYPE_CHECKING:
+    from digit_search.cluster.nodes import NodeView
+    from digit_search.config.settings import RaySettings
+
 SKEW_SECONDS = 1.0
-"""From here on the nodes' logs cannot be laid beside each other."""
+"""With a larger difference, the logs of two nodes cannot be compared by time."""
 BAD_SKEW_SECONDS = 300.0
-"""From here on signed requests are refused, as those to an object storage are."""
+"""With a larger difference, object stores refuse signed requests."""
 
 
-def check_ray(settings: Any) -> Iterator[Finding]:
-    """Start or join Ray for real, with `config.RaySettings`."""
+def check_ray(settings: "RaySettings") -> Iterator[Finding]:
+    """Start or join Ray for real."""
     from digit_search.cluster.connect import address_to_join
     from digit_search.cluster.nodes import view_nodes
     from digit_search.cluster.session import running_ray, send_chatter_to
@@ -28,15 +32,17 @@ def check_ray(settings: Any) -> Iterator[Finding]:
     yield from judge_ray(settings.address, lambda: running_ray(settings), view_nodes)
 
 
-def judge_ray(address: str, running: Callable[[], AbstractContextManager], view_nodes: Callable[[], Sequence[Any]]) -> Iterator[Finding]:
-    """What a start of Ray, or joining it, comes to."""
+def judge_ray(
+    address: str, running_ray: Callable[[], AbstractContextManager[str]], view_nodes: "Callable[[], Sequence[NodeView]]"
+) -> Iterator[Finding]:
+    """Start or join Ray and look at its nodes. `address` is "" for our own Ray."""
     try:
-        with running():
+        with running_ray():
             nodes = view_nodes()
     except DigitSearchError as error:
         yield judge_failure(address, str(error))
         return
-    where = f"joined the cluster at {address}" if address else "starts on this machine and stops again"
+    where = f"joined the cluster at {address}" if address else "starts and stops on this machine"
     yield ok("Ray", f"{installed_version('ray')}, {where}; {len(nodes)} node{'s' if len(nodes) > 1 else ''}")
     for node in nodes:
         yield judge_node(node)
@@ -45,52 +51,50 @@ def judge_ray(address: str, running: Callable[[], AbstractContextManager], view_
 
 
 def judge_failure(address: str, error: str) -> Finding:
-    """Why Ray could not be reached, in words, with what to do."""
+    """Why Ray cannot be used, and what to do."""
     text = " ".join(error.split())
     if address:
-        # Joining says of itself what to do: about the address, the token, the versions.
+        # Messages about joining say what to do about the address, the token or the versions.
         return problem("Ray", text, "")
-    return problem("Ray", text, "mend that; an odd network, little shared memory, a full disk and too few open files are told here too")
+    return problem("Ray", text, "fix that; the cause may also be an unusual network setup, too little shared memory or a full disk")
 
 
-def judge_node(node: Any) -> Finding:
-    """One node against what is installed here."""
+def judge_node(node: "NodeView") -> Finding:
+    """One node, compared with what is installed here."""
     if node.error:
-        return problem(
-            "node",
-            f"{node.name}: {node.error}",
-            "look at its raylet's logs (/tmp/ray/session_latest/logs there), or take it out of the cluster",
-        )
-    have = f"CPU {node.resources.get('CPU', 0):g}, GPU {node.resources.get('GPU', 0):g}"
-    found = f"{node.name}: {have}; " + ", ".join(f"{library} {version}" for library, version in node.versions.items())
+        remedy = "look at its raylet's logs (/tmp/ray/session_latest/logs there), or remove it from the cluster"
+        return problem("node", f"{node.name}: {node.error}", remedy)
+    resources = f"CPU {node.resources.get('CPU', 0):g}, GPU {node.resources.get('GPU', 0):g}"
+    found = f"{node.name}: {resources}; " + ", ".join(f"{library} {version}" for library, version in node.versions.items())
     missing = [library for library in ("torch", "torchvision", "pyarrow", "optuna") if library not in node.versions]
     if missing:
         return problem("node", f"{found}; without {', '.join(missing)}", f"{INSTALL} there")
     differing = [
         f"{library} {ours}"
         for library, version in node.versions.items()
-        if (ours := platform.python_version() if library == "python" else installed_version(library)) and not _same(version, ours)
+        if (ours := platform.python_version() if library == "python" else installed_version(library)) and not _is_same(version, ours)
     ]
     if differing:
-        return warning("node", f"{found}; here: {', '.join(differing)}", f"{INSTALL} there, so that trials and retraining compute alike")
+        remedy = f"{INSTALL} there, so that trials and retraining compute the same"
+        return warning("node", f"{found}; this machine: {', '.join(differing)}", remedy)
     if node.resources.get("GPU", 0) >= 1 and not node.sees_cuda and platform.system() != "Darwin":
-        return warning(
-            "node", f"{found}; Ray counts a GPU that torch cannot use", "install a torch there that fits the card and its driver"
-        )
+        remedy = "install a torch there that fits the card and its driver"
+        return warning("node", f"{found}; Ray counts a GPU that torch cannot use", remedy)
     return ok("node", found)
 
 
-def _same(version: str, other: str) -> bool:
+def _is_same(version: str, other: str) -> bool:
+    """Builds of one version for different CUDAs, such as 2.14.1+cu130, are the same."""
     return version.partition("+")[0] == other.partition("+")[0]
 
 
-def judge_clock(node: Any) -> Finding:
+def judge_clock(node: "NodeView") -> Finding:
     """Whether a node's clock agrees with ours."""
-    offset = node.clock_offset_seconds
-    found = f"{node.name}: {offset:+.3f} s from ours, give or take {node.clock_error_seconds:.3f} s"
-    surely = abs(offset) - node.clock_error_seconds
-    if surely > BAD_SKEW_SECONDS:
-        return problem("node", found, "set the clocks (chrony or systemd-timesyncd on all nodes): object storages refuse such requests")
-    if surely > SKEW_SECONDS:
-        return warning("clock", found, "set the clocks (chrony or systemd-timesyncd on all nodes): times in logs will not fit together")
+    found = f"{node.name}: {node.clock_offset_seconds:+.3f} s from ours, give or take {node.clock_error_seconds:.3f} s"
+    least_skew_seconds = abs(node.clock_offset_seconds) - node.clock_error_seconds
+    remedy = "synchronize the clocks (chrony or systemd-timesyncd on all nodes)"
+    if least_skew_seconds > BAD_SKEW_SECONDS:
+        return problem("clock", found, f"{remedy}: object stores refuse requests with such a wrong time")
+    if least_skew_seconds > SKEW_SECONDS:
+        return warning("clock", found, f"{remedy}: the logs of the nodes cannot be compared by time")
     return ok("clock", found)

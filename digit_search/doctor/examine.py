@@ -1,21 +1,24 @@
-"""All checks in order, each told as soon as it is known."""
+"""All checks in order, each printed as soon as it is done."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from digit_search.doctor import cluster, devices, libraries, machine
-from digit_search.doctor.finding import OK, PROBLEM, WARNING, Finding, guarded, ok, problem, warning
-from digit_search.errors import ResourceError
+from digit_search.doctor.finding import OK, PROBLEM, WARNING, Finding, guarded, ok, problem, problem_of, warning
+from digit_search.errors import ConfigError, DataError, ResourceError
+
+if TYPE_CHECKING:
+    from digit_search.config.settings import RunSettings
 
 NAME_WIDTH = 18
 
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """What a run would be given; None where that was not said."""
+    """Options of the run to check for; None if not given."""
 
     address: str | None = None
     data: str | None = None
@@ -23,87 +26,84 @@ class DoctorOptions:
     results: str = "results"
 
 
-def examine(wishes: DoctorOptions, say: Callable[[str], None], *, as_json: bool = False) -> None:
-    """Tell what is there, with the remedy where something is missing.
+def examine(options: DoctorOptions, say: Callable[[str], None], *, as_json: bool = False) -> None:
+    """Print every finding, with the remedy if there is something to fix.
 
     Raises:
-        ResourceError: if there is a problem, after all has been told.
+        ResourceError: after all findings, if one of them is a problem.
     """
     findings: list[Finding] = []
-    for finding in all_findings(wishes):
+    for finding in all_findings(options):
         findings.append(finding)
         if not as_json:
             say(line_of(finding))
     if as_json:
         say(json.dumps([asdict(finding) for finding in findings], indent=2))
-    conclude(findings, (lambda text: None) if as_json else say)
+    summary = conclude(findings)
+    if not as_json:
+        say(summary)
 
 
-def conclude(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
-    """The last line; an error where something will fail."""
+def conclude(findings: Sequence[Finding]) -> str:
+    """The last line.
+
+    Raises:
+        ResourceError: if a finding is a problem.
+    """
     numbers = {level: sum(finding.level == level for finding in findings) for level in (OK, WARNING, PROBLEM)}
     warnings, problems = (f"{numbers[level]} {level}{'' if numbers[level] == 1 else 's'}" for level in (WARNING, PROBLEM))
     if numbers[PROBLEM]:
         names = ", ".join(finding.name for finding in findings if finding.level == PROBLEM)
         raise ResourceError(f"{problems} ({names}) and {warnings}; the remedies are above")
-    say(f"{numbers[OK]} ok, {warnings}: a search can be started")
+    return f"{numbers[OK]} ok, {warnings}: a search can be started"
 
 
 def line_of(finding: Finding) -> str:
-    """One aligned line, and one more for the remedy; plain ASCII but for what others named."""
+    """One aligned line, and a second one for the remedy."""
     line = f"{finding.level:<8} {finding.name:<{NAME_WIDTH}} {finding.found}"
     return f"{line}\n{'':<{NAME_WIDTH + 9}} -> {finding.remedy}" if finding.remedy else line
 
 
-def all_findings(wishes: DoctorOptions) -> Iterator[Finding]:
-    """Quick ones first; Ray last, which takes seconds to start."""
-    settings, found = read_settings(wishes)
+def all_findings(options: DoctorOptions) -> Iterator[Finding]:
+    """Quick checks first; last Ray, which takes seconds to start."""
+    settings, settings_findings = read_settings(options)
     ray = settings.ray if settings else None
     yield from guarded("Python", machine.check_python)
     yield from guarded("libraries", libraries.check_libraries)
     yield from guarded("Ray's dashboard", libraries.check_dashboard)
-    yield from guarded("optional programs", libraries.check_optional)
-    yield from found
+    yield from settings_findings
     yield from guarded("cores", machine.check_cores)
     yield from guarded("memory", machine.check_memory)
     if not (ray and ray.address):
-        # A cluster's nodes have their own.
+        # The nodes of a cluster have their own shared memory.
         yield from guarded("/dev/shm", lambda: machine.check_shared_memory(ray.object_store_mib if ray else 256))
-    yield from guarded("open files", machine.check_open_files)
-    yield from guarded("results", lambda: machine.check_results(wishes.results))
-    yield from guarded("temporary files", machine.check_temporary)
+    yield from guarded("results", lambda: machine.check_results(options.results))
     yield from guarded("data", lambda: check_data(settings.data.dir if settings else "auto"))
     yield from guarded("devices", devices.check_devices)
     if ray:
         yield from guarded("Ray", lambda: cluster.check_ray(ray))
     else:
-        yield problem("Ray", "not tried, since the settings cannot be read", "see above")
+        yield problem("Ray", "not tried, because the settings cannot be read", "see above")
 
 
-def read_settings(wishes: DoctorOptions) -> tuple[Any, list[Finding]]:
-    """The run's settings, None where they cannot be read, and what is to be said of that."""
+def read_settings(options: DoctorOptions) -> "tuple[RunSettings | None, list[Finding]]":
+    """The run's settings, None if they cannot be read, and what to print about them."""
+    try:
+        from digit_search.config.settings import load_settings
 
-    def read() -> Iterator[Finding]:
-        from digit_search.config.loading import load_settings
-        from digit_search.errors import ConfigError
-
-        try:
-            read.settings = load_settings(wishes.config, flags={"ray.address": wishes.address, "data.dir": wishes.data})
-        except ConfigError as error:
-            yield problem("settings", " ".join(str(error).split()), "mend the configuration; configs/default.toml shows every setting")
-        else:
-            if wishes.config:
-                yield ok("settings", str(wishes.config))
-
-    read.settings = None
-    found = list(guarded("settings", read))
-    return read.settings, found
+        settings = load_settings(options.config, flags={"ray.address": options.address, "data.dir": options.data})
+    except ConfigError as error:
+        remedy = "correct the configuration; configs/default.toml shows every setting"
+        return None, [problem("settings", " ".join(str(error).split()), remedy)]
+    except Exception as error:  # noqa: BLE001
+        # pydantic, or what it needs, is missing or broken.
+        return None, [problem_of("settings", error)]
+    return settings, [ok("settings", str(options.config))] if options.config else []
 
 
 def check_data(folder: str) -> Iterator[Finding]:
-    """Whether the digits are there; what is in them is read by the run itself, within seconds."""
+    """Whether the CSV files are there. A run reads them within seconds, so their content is not checked here."""
     from digit_search.data.source import find_digits
-    from digit_search.errors import DataError
 
     try:
         source = find_digits(folder)

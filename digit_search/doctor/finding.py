@@ -1,4 +1,4 @@
-"""What the doctor says of one thing."""
+"""One line of the doctor's output."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: a run works (ok), works worse than it could (warning) or will fail (problem)."""
+    """The result of a check: a run works (ok), works less well than it could (warning) or will fail (problem)."""
 
     level: str
     name: str
@@ -31,19 +31,22 @@ def problem(name: str, found: str, remedy: str) -> Finding:
 
 
 def guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of a check; a check that breaks is a finding itself, and hides no other."""
+    """The findings of a check. A check that raises becomes a problem, and the checks after it still run."""
     try:
         yield from check()
-    except ImportError as error:
-        yield problem(name, f"cannot be looked at: {one_line(error)}", "pip install -r requirements.txt")
-    except DigitSearchError as error:
-        # Our own errors say what to do.
-        yield problem(name, " ".join(str(error).split()), "")
     except Exception as error:  # noqa: BLE001
-        # A broken library or an odd system raises whatever it likes, and this is where people come to learn about it.
-        yield problem(name, f"cannot be looked at: {one_line(error)}", "mend that first; other checks are told all the same")
+        # A broken library raises anything, and people run the doctor to learn about that.
+        yield problem_of(name, error)
+
+
+def problem_of(name: str, error: Exception) -> Finding:
+    """What an error means for the user. The message of our own errors says what to do."""
+    if isinstance(error, DigitSearchError):
+        return problem(name, " ".join(str(error).split()), "")
+    remedy = "pip install -r requirements.txt" if isinstance(error, ImportError) else "fix this first; the other checks ran all the same"
+    return problem(name, f"cannot be checked: {one_line(error)}", remedy)
 
 
 def one_line(error: BaseException) -> str:
-    """An error's type and words, for a table."""
+    """An error's type and message in one line of at most 300 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".removesuffix(": ")

@@ -107,7 +107,7 @@ def exit_time(signal_times: Sequence[float]) -> tuple[float, str]:
     """When the process has to exit, and the reason to print, from the times of the signals so far. Only the first two count."""
     first = signal_times[0]
     deadline = first + SHUTDOWN_SECONDS
-    # Ray's processes exit with us: the kernel ends most of them, our guardian the rest.
+    # Ray's processes exit with us: most of them at once, two of its agents within a minute.
     for time_of_signal in signal_times[1:]:
         if time_of_signal - first >= SAME_SIGNAL_SECONDS:
             return min(time_of_signal, deadline), IMMEDIATE_EXIT

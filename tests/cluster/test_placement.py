@@ -1,4 +1,4 @@
-"""How trials share what Ray has; declared resources stand in for hardware."""
+"""How many trials run at a time. The resources are declared, so no hardware is needed."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from digit_search.training import device, rehearsal
         ({"gpus_per_trial": 0.0}, [{"CPU": 16, "GPU": 4}], (16, 1, 0.0)),
         ({"cpus_per_trial": 4}, [{"CPU": 10}], (2, 4, 0.0)),
         ({"workers": 3}, [{"CPU": 8}], (3, 1, 0.0)),
-        # Several nodes: each trial on one of them.
+        # Several nodes: no trial spans two of them.
         ({}, [{"CPU": 1}, {"CPU": 3}], (4, 1, 0.0)),
         ({"cpus_per_trial": 2}, [{"CPU": 3}, {"CPU": 3}, {"CPU": 1}], (2, 2, 0.0)),
         ({"gpus_per_trial": 2.0}, [{"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 3}], (1, 1, 2.0)),
@@ -32,7 +32,7 @@ from digit_search.training import device, rehearsal
         ({"cpus_per_trial": 2}, [{}, {"CPU": 2}], (1, 2, 0.0)),
     ],
 )
-def test_as_many_trials_as_fit_run_at_a_time(settings, nodes, expected):
+def test_as_many_trials_as_fit_run_at_the_same_time(settings, nodes, expected):
     plan = plan_workers(ResourceSettings(**settings), nodes)
     assert (plan.workers, plan.cpus_per_trial, plan.gpus_per_trial) == expected
 
@@ -57,13 +57,13 @@ def test_as_many_trials_as_fit_run_at_a_time(settings, nodes, expected):
         ({}, [], "but Ray has no nodes"),
     ],
 )
-def test_what_can_never_fit_is_refused_with_what_there_is(settings, nodes, message):
+def test_a_plan_that_can_never_fit_is_refused_and_the_message_lists_the_nodes(settings, nodes, message):
     with pytest.raises(ResourceError, match=message):
         plan_workers(ResourceSettings(**settings), nodes)
 
 
 @pytest.mark.parametrize(("settings", "workers"), [({}, 1), ({"gpus_per_trial": 1.0}, 1), ({"gpus_per_trial": 0.5}, 2)])
-def test_an_apple_gpu_that_ray_does_not_count_is_shared_as_one_that_it_counts(settings, workers):
+def test_an_apple_gpu_is_shared_the_same_whether_or_not_ray_counts_it(settings, workers):
     plan = plan_workers(ResourceSettings(**settings), [{"CPU": 8}], has_mps=True)
     assert (plan.workers, plan.gpus_per_trial, plan.uses_mps) == (workers, 0.0, True)
     counted = plan_workers(ResourceSettings(**settings), [{"CPU": 8, "GPU": 1}], has_mps=True)
@@ -71,12 +71,12 @@ def test_an_apple_gpu_that_ray_does_not_count_is_shared_as_one_that_it_counts(se
     assert counted.gpus_per_trial == settings.get("gpus_per_trial", 1.0)
 
 
-def test_an_apple_gpu_takes_no_more_trials_than_were_planned_for_it():
+def test_more_workers_than_fit_on_an_apple_gpu_are_refused():
     with pytest.raises(ResourceError, match=r"--workers 4: expected at most 1, .* 8 CPUs and 1 GPU"):
         plan_workers(ResourceSettings(workers=4), [{"CPU": 8}], has_mps=True)
 
 
-def test_an_apple_gpu_is_left_alone_where_none_is_wanted_or_it_is_one_node_of_several():
+def test_an_apple_gpu_is_not_used_if_trials_need_none_or_there_are_several_nodes():
     assert not plan_workers(ResourceSettings(gpus_per_trial=0.0), [{"CPU": 8}], has_mps=True).uses_mps
     several = plan_workers(ResourceSettings(), [{"CPU": 8}, {"CPU": 4}], has_mps=True)
     assert (several.workers, several.uses_mps) == (12, False)
@@ -99,7 +99,7 @@ GPU_PLAN = WorkerPlan(1, 1, 1.0)
 
 @pytest.fixture
 def torch_sees(monkeypatch):
-    """Let torch see CUDA or MPS, and refuse what MPS would refuse."""
+    """A function that makes torch report CUDA or MPS. The check of operators always fails."""
 
     def lacks(plan):
         raise ResourceError(f"{plan.device.type} lacks aten::x")
@@ -120,14 +120,14 @@ def test_operators_that_mps_lacks_are_named_before_the_search(torch_sees, plan, 
         check_gpus(plan, is_own_ray=is_own_ray, say=pytest.fail)
 
 
-def test_trials_on_the_cpu_and_on_cuda_need_no_such_check(torch_sees):
+def test_operators_are_not_checked_for_trials_on_the_cpu_or_on_cuda(torch_sees):
     torch_sees(has_cuda=False, has_mps=True)
     check_gpus(WorkerPlan(8, 1, 0.0), is_own_ray=True, say=pytest.fail)
     torch_sees(has_cuda=True, has_mps=False)
     check_gpus(GPU_PLAN, is_own_ray=True, say=pytest.fail)
 
 
-def test_a_gpu_that_ray_counts_and_torch_cannot_use_is_told(torch_sees):
+def test_a_gpu_that_ray_counts_but_torch_cannot_use_is_reported(torch_sees):
     torch_sees(has_cuda=False, has_mps=False)
     said = []
     check_gpus(GPU_PLAN, is_own_ray=True, say=said.append)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from digit_search.doctor.libraries import REQUIREMENTS, check_dashboard, check_libraries, check_optional, pinned_versions
+from digit_search.doctor.libraries import REQUIREMENTS, check_dashboard, check_libraries, dashboard_packages, pinned_versions
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def check(tmp_path):
     return check
 
 
-def test_our_requirements_are_all_read():
+def test_every_line_of_our_requirements_is_read():
     pinned = pinned_versions()
     assert len(pinned) == len(REQUIREMENTS.read_text().splitlines())
     assert "ray" in pinned
 
 
-def test_the_pinned_versions_are_right_whatever_cuda_they_are_built_for(check):
+def test_a_build_for_cuda_counts_as_the_pinned_version(check):
     (finding,) = check({"torch": "2.14.1+cu130", "ray": "2.60.0"})
     assert (finding.level, finding.found) == ("ok", "2 of 2 as pinned: torch 2.14.1, ray 2.60.0")
 
@@ -38,7 +38,7 @@ def test_a_missing_library_is_a_problem_that_hides_no_other(check):
     assert (rest.level, rest.found) == ("ok", "1 of 2 as pinned: ray 2.60.0")
 
 
-def test_another_version_is_a_warning(check):
+def test_a_different_version_is_a_warning(check):
     other, _ = check({"torch": "2.14.1", "ray": "2.59.0"})
     assert (other.level, other.name, other.found) == ("warning", "ray", "2.59.0; this project is tested with 2.60.0")
 
@@ -50,23 +50,21 @@ def test_a_library_that_cannot_be_imported_is_a_problem(check):
     assert broken.remedy == "pip install --force-reinstall torch==2.14.1"
 
 
-def test_requirements_that_are_not_there_are_a_warning(tmp_path):
+def test_a_missing_requirements_file_is_a_warning(tmp_path):
     (finding,) = check_libraries(tmp_path / "requirements.txt")
     assert (finding.level, "versions are not compared" in finding.found) == ("warning", True)
 
 
-def test_a_ray_without_its_dashboard_is_a_warning():
-    def load(name):
-        raise ModuleNotFoundError("No module named 'aiohttp_cors'")
+def test_a_ray_without_the_packages_of_its_dashboard_is_a_warning():
+    (finding,) = check_dashboard(lambda: ["aiohttp", "aiohttp_cors"], {"aiohttp": "3.14.4"}.get)
+    assert (finding.level, finding.found) == ("warning", "cannot start: not installed are aiohttp_cors")
+    assert "--no-dashboard" in finding.remedy
 
-    (finding,) = check_dashboard(load)
-    assert (finding.level, "aiohttp_cors" in finding.found, "--no-dashboard" in finding.remedy) == ("warning", True, True)
+
+def test_the_packages_of_the_dashboard_are_those_of_ray_default_and_are_installed():
+    packages = dashboard_packages()
+    assert {"aiohttp", "aiohttp_cors", "prometheus_client"} <= set(packages)
+    assert "click" not in packages, "ray needs it without the dashboard"
+    assert "tensorboardX" not in packages, "ray[tune] needs it"
     (finding,) = check_dashboard()
     assert finding.level == "ok"
-
-
-def test_programs_that_a_run_does_without_are_never_missed():
-    findings = list(check_optional({"tensorboard": "2.21.0"}.get))
-    assert [finding.level for finding in findings] == ["ok", "ok"]
-    assert "no run needs it" in findings[0].found
-    assert findings[1].found == "2.21.0"

@@ -1,4 +1,4 @@
-"""What the doctor says of machines; made-up ones stand in for those that nobody has at hand."""
+"""What the doctor says about machines, most of them made up."""
 
 from types import SimpleNamespace
 
@@ -9,11 +9,9 @@ from digit_search.doctor.machine import (
     MIB,
     check_cores,
     check_memory,
-    check_open_files,
     check_python,
     check_results,
     check_shared_memory,
-    check_temporary,
 )
 
 
@@ -41,7 +39,7 @@ def test_python_below_3_11_is_a_problem(version, level):
         (0.5, 8, "warning", "allows less than one"),
     ],
 )
-def test_the_cores_are_those_that_may_be_used(cores, machine, level, found):
+def test_only_cores_that_may_be_used_are_counted(cores, machine, level, found):
     finding = only(check_cores(cores, machine))
     assert finding.level == level
     assert found in finding.found
@@ -59,7 +57,7 @@ def test_the_cores_are_those_that_may_be_used(cores, machine, level, found):
         (0, 0, 8, "ok", "unknown"),
     ],
 )
-def test_memory_must_hold_a_trial_a_core(total, limit, cores, level, text):
+def test_memory_must_hold_one_trial_per_core(total, limit, cores, level, text):
     finding = only(check_memory(total, limit, cores))
     assert finding.level == level
     assert text in f"{finding.found} {finding.remedy}"
@@ -74,7 +72,7 @@ def test_shared_memory_must_hold_rays_object_store(tmp_path, free, level):
 
 
 @pytest.mark.parametrize(("free", "level"), [(499 * MIB, "problem"), (500 * MIB, "warning"), (1500 * MIB, "ok")])
-def test_a_run_must_fit_where_results_go(tmp_path, free, level):
+def test_a_run_must_fit_on_the_disk_of_the_results(tmp_path, free, level):
     finding = only(check_results(str(tmp_path / "results" / "deeper"), disk(free)))
     assert finding.level == level
     assert ("--results" in finding.remedy) is (level == "problem")
@@ -93,26 +91,14 @@ def test_results_that_are_a_file_or_cannot_be_written_are_a_problem(tmp_path, mo
     assert (finding.level, finding.found) == ("problem", f"{tmp_path} cannot be written: Permission denied")
 
 
-def test_a_store_for_results_is_written_to_and_left_as_it_was(tmp_path):
+def test_a_file_is_written_to_the_store_for_results_and_deleted_again(tmp_path):
     finding = only(check_results(f"file://{tmp_path}/runs"))
     assert (finding.level, "can be written, read and deleted" in finding.found) == ("ok", True)
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_store_that_takes_no_file_is_a_problem(tmp_path, monkeypatch):
+def test_a_store_that_cannot_be_written_is_a_problem(tmp_path, monkeypatch):
     monkeypatch.setattr("digit_search.files.object_store.RETRY_PAUSES_SECONDS", ())
     (tmp_path / "file").touch()
     finding = only(check_results(f"file://{tmp_path}/file/runs"))
     assert (finding.level, "cannot be written" in finding.found) == ("problem", True)
-
-
-@pytest.mark.parametrize(
-    ("free", "total", "level"), [(1 * GIB, 10 * GIB, "ok"), (1 * GIB - 1, 10 * GIB, "warning"), (4 * GIB, 100 * GIB, "warning")]
-)
-def test_rays_temporary_files_need_room(tmp_path, free, total, level):
-    assert only(check_temporary(tmp_path, disk(free, total))).level == level
-
-
-@pytest.mark.parametrize(("limit", "level"), [(256, "warning"), (1024, "ok"), (1 << 63, "ok")])
-def test_few_open_files_are_a_warning(limit, level):
-    assert only(check_open_files(limit)).level == level
