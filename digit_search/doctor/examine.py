@@ -89,7 +89,7 @@ def all_findings(options: DoctorOptions) -> Iterator[Finding]:
 def read_settings(options: DoctorOptions) -> "tuple[RunSettings | None, list[Finding]]":
     """The run's settings, None if they cannot be read, and what to print about them."""
     try:
-        from digit_search.config.settings import load_settings
+        from digit_search.config.loading import load_settings
 
         settings = load_settings(options.config, flags={"ray.address": options.address, "data.dir": options.data})
     except ConfigError as error:

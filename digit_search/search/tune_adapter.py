@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import ray
 from ray import tune
@@ -254,22 +254,20 @@ def _times(number: int) -> str:
     return f"{number} time{'s' if number != 1 else ''}"
 
 
-Self = TypeVar("Self")
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
-def _hook(method: Callable[Concatenate[Self, Given], Answer]) -> Callable[Concatenate[Self, Given], Answer]:
+def _hook(method: Hook) -> Hook:
     """Let an error inside one of Tune's hooks end the search with that error as the reason."""
 
     @functools.wraps(method)
-    def guarded(self: Self, *given: Given.args, **named: Given.kwargs) -> Answer:
+    def guarded(self: object, *given: Any, **named: Any) -> Any:
         try:
             return method(self, *given, **named)
         except Exception as error:
             raise EndSearch(error) from error
 
-    return guarded
+    return cast(Hook, guarded)
 
 
 class _Stateless:
@@ -285,7 +283,7 @@ class _DrivenSearcher(_Stateless, Searcher):
         self._driver = driver
 
     @_hook
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:
         return self._driver.next_trial() or Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
