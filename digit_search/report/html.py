@@ -12,6 +12,10 @@ class Html(str):
 
     __slots__ = ()
 
+    def __html__(self) -> str:
+        """What Jinja2 asks for before it escapes."""
+        return self
+
 
 def escape(text: str) -> Html:
     """Foreign text as markup, in content or inside of a quoted attribute."""
@@ -32,8 +36,3 @@ def element(tag: str, *children: str, **attributes: str | int | float | bool) ->
 
 def _attribute(name: str, value: str | int | float | bool) -> str:
     return f" {name}" if value is True else f' {name}="{escape(str(value))}"'
-
-
-def link(text: str, address: str) -> Html:
-    """A link to a place on the page or to a file beside it."""
-    return element("a", text, href=address)
