@@ -79,14 +79,14 @@ class TrialsTable:
         ]
 
     @property
-    def shown(self) -> Sequence[TrialRow]:
+    def page_rows(self) -> Sequence[TrialRow]:
         """The rows that the page has room for."""
         return self.rows[:MAX_ROWS]
 
     @property
     def statuses(self) -> dict[str, int]:
-        """How many of the shown trials have each status that occurs."""
-        counts = {str(status): sum(row.record.status is status for row in self.shown) for status in TrialStatus}
+        """How many of the trials on the page have each status that occurs."""
+        counts = {str(status): sum(row.record.status is status for row in self.page_rows) for status in TrialStatus}
         return {status: num_trials for status, num_trials in counts.items() if num_trials}
 
 
