@@ -14,7 +14,7 @@ from digit_search.report.importance import Importance, Placed, importances, plac
 from digit_search.report.run_data import RunData, load_run_data
 from digit_search.report.summary import Score, Summary, summarize
 from digit_search.report.tables import epoch_cell, number_cell, text_cell, to_csv
-from digit_search.report.work_clock import WorkClock
+from digit_search.report.timeline import WorkClock
 from digit_search.run.events import read_events
 from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import ranked

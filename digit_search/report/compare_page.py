@@ -11,7 +11,8 @@ from digit_search.config.search_space import ParamValue
 from digit_search.records import CORE_PARAM_NAMES
 from digit_search.report.compare import ComparedRun, Comparison, MergedImportance, verdicts
 from digit_search.report.plots.importance import importance_plot
-from digit_search.report.plots.progress import progress_plots, winners_plot
+from digit_search.report.plots.progress import progress_plots
+from digit_search.report.plots.scores import winners_plot
 from digit_search.report.plots.svg import Picture
 from digit_search.report.summary import Summary
 from digit_search.report.templating import render_html

@@ -23,9 +23,9 @@ from digit_search.report.run_data import RunData
 from digit_search.report.summary import Summary
 from digit_search.report.tables import extra_param_names
 from digit_search.report.templating import render_html
+from digit_search.report.timeline import WorkClock
 from digit_search.report.trials import param_values, trial_details, trials_table
 from digit_search.report.wording import METHODS, SAMPLE_NOTICE, sentences
-from digit_search.report.work_clock import WorkClock
 from digit_search.selection.ranking import ranked
 
 MAX_DRAWN = 900

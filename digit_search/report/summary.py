@@ -12,8 +12,7 @@ from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.importance import Importance, importances, placed
 from digit_search.report.run_data import RunData
-from digit_search.report.work_clock import WorkClock
-from digit_search.report.workers import worker_lanes
+from digit_search.report.timeline import WorkClock, worker_lanes
 from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import ConfirmedScore, best_epoch, confirmed_scores, ranked, select_best, winner_first
 from digit_search.selection.statistics import tied, wilson_interval

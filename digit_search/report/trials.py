@@ -141,7 +141,7 @@ def trial_details(run: RunData, table: TrialsTable) -> list[TrialDetails]:
     return [
         TrialDetails(
             row=row,
-            curve=Markup(str(small_curve(row.record, best, frame))),
+            curve=small_curve(row.record, best, frame),
             params=param_values(row.record.params, PARAM_NAMES),
             rungs=rung_words(rungs[row.record.trial]),
             logs=_logs(run, row.record.trial),

@@ -1,4 +1,4 @@
-"""What chance leaves open about an accuracy: its interval, and whether two accuracies are tied."""
+"""How exact a measured accuracy is: its confidence interval, and whether two accuracies are tied."""
 
 import math
 
@@ -9,11 +9,11 @@ Z_95 = 1.959963984540054
 def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy measured on `n` digits.
 
-    The score interval of Wilson (1927), Journal of the American Statistical Association 22, 209-212: unlike accuracy +- 1.96 standard
-    errors it stays inside [0, 1] and keeps its width where the accuracy is near 1.
+    The score interval of Wilson (1927), Journal of the American Statistical Association 22, 209-212. Unlike accuracy +- 1.96 standard
+    errors, it stays inside [0, 1] and has a width above 0 even where the accuracy is 0 or 1.
 
     Raises:
-        ValueError: if `n` is below 1 or the accuracy outside of [0, 1].
+        ValueError: if `n` is below 1 or the accuracy is outside [0, 1].
     """
     _check_accuracy(accuracy, n)
     centre = (accuracy + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
@@ -22,13 +22,13 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
 
 
 def accuracy_text(accuracy: float, n: int) -> str:
-    """An accuracy as it is printed: with the digits that it was measured on, and what chance leaves open."""
+    """An accuracy with the number of digits that it was measured on and its 95 % interval."""
     low, high = wilson_interval(accuracy, n)
     return f"{accuracy:.4f} on {n:,} digits (95 % interval {low:.3f} to {high:.3f})"
 
 
 def accuracy_with_interval(accuracy: float, n: int | None) -> str:
-    """The same in short, for lines of which there are many; the accuracy alone where nobody knows on how many digits it stands."""
+    """A short form of `accuracy_text` for the lines about single trials; without an interval if `n` is unknown."""
     if n is None:
         return f"{accuracy:.4f}"
     low, high = wilson_interval(accuracy, n)
@@ -36,21 +36,21 @@ def accuracy_with_interval(accuracy: float, n: int | None) -> str:
 
 
 def tied(accuracy: float, other: float, n: int, other_n: int | None = None) -> bool:
-    """Tell whether two accuracies are no further apart than chance allows at 5 %, two-sided.
+    """Return whether two accuracies do not differ significantly (two-sided test at 5 %).
 
     Args:
-        n: digits that the first was measured on.
-        other_n: those of the other; None for as many.
+        n: the number of digits that `accuracy` was measured on.
+        other_n: the same for `other`; None means `n`.
 
-    With one success and one failure added to each (Agresti and Caffo 2000, The American Statistician 54, 280-288, which keeps the test
-    honest near 1): p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt(v1 + v2), each v = p (1 - p) / (n + 2).
-    Measured on the same digits, they share their difficulty, so the test errs on the side of "tied".
+    One success and one failure are added to each (Agresti and Caffo 2000, The American Statistician 54, 280-288), which makes the test
+    reliable near 1: p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt(v1 + v2), each v = p (1 - p) / (n + 2).
+    Two accuracies on the same digits are positively correlated. The test ignores that, so it calls some real differences ties.
 
     Raises:
         ValueError: as `wilson_interval`.
     """
-    _check_accuracy(accuracy, n)
     other_n = n if other_n is None else other_n
+    _check_accuracy(accuracy, n)
     _check_accuracy(other, other_n)
     p1, v1 = _mean_and_variance(accuracy, n)
     p2, v2 = _mean_and_variance(other, other_n)

@@ -25,19 +25,21 @@ from digit_search.report.plots.style import (
 from digit_search.report.plots.svg import HALF, Picture, draw
 
 MAX_LEVELS = 5
-ANOTHER_RATIO = 0.414214
+UP_RATIO = 0.414214
+"""For the small steps upwards: another ratio than the one across, so that trials do not line up on a diagonal."""
 GRID_STEPS = 90
 BANDWIDTH = 0.12
 """Of the Gaussian, as a share of the axes."""
 REACH = 1.5
-"""In bandwidths: further from every trial nothing is said."""
+"""In bandwidths: the surface is blank at places further from every trial."""
 LEAST_DECADES = 1e-3
+"""A surface flatter than this is not drawn."""
 
-# Optuna's own plot_contour (5.0) needs scipy, draws with pyplot, and in colours that do not change with the page's theme.
+# Optuna's own plot_contour (5.0) needs scipy, draws with pyplot, and uses colours that do not change with the page's theme.
 
 
 def contour_plot(points: Sequence[Point], across: ParamScale, up: ParamScale) -> Picture | None:
-    """The accuracies (trials best first) over two parameters with more than one value each; None where all score the same."""
+    """The accuracies of the trials (best first) over two parameters with more than one value each; None if the surface is flat."""
     places = np.array([(_share(across, across.place(record)), _share(up, up.place(record))) for record, _ in points])
     grid, surface = smoothed(places, error_decades(np.array([accuracy for _, accuracy in points])))
     if surface.max() - surface.min() < LEAST_DECADES:
@@ -47,40 +49,40 @@ def contour_plot(points: Sequence[Point], across: ParamScale, up: ParamScale) ->
     def paint(axes: Axes) -> None:
         _fill(axes, grid, surface, levels)
         xs = [_share(across, across.place(record) + across.step_aside(record.trial)) for record, _ in points]
-        ys = [_share(up, up.place(record) + up.step_aside(record.trial, ANOTHER_RATIO)) for record, _ in points]
+        ys = [_share(up, up.place(record) + up.step_aside(record.trial, UP_RATIO)) for record, _ in points]
         scatter_points(axes, points, xs, ys)
         axes.plot(xs[:1], ys[:1], marker="o", markersize=11, markerfacecolor="none", color=INK, linestyle="none")
         _scale(axes, (across, xs), (up, ys))
-        handles = [Line2D([], [], marker="o", markersize=9, markerfacecolor="none", color=INK, linestyle="none", label="best")]
-        handles += outcome_handles([record.status for record, _ in points], lines=False)
-        legend_above(axes, [*handles, *_level_handles(levels)], columns=3)
+        best = Line2D([], [], marker="o", markersize=9, markerfacecolor="none", color=INK, linestyle="none", label="best")
+        outcomes = outcome_handles([record.status for record, _ in points], lines=False)
+        legend_above(axes, [best, *outcomes, *_level_handles(levels)], columns=3)
 
     record, accuracy = points[0]
-    values = " and ".join(f"{scale.name} {_shown(getattr(record.params, scale.name))}" for scale in (across, up))
+    values = " and ".join(f"{scale.name} {_value_text(getattr(record.params, scale.name))}" for scale in (across, up))
     return draw(
         "contour",
         f"{across.name} and {up.name} together",
         alt=f"Contour chart of the accuracy over {across.name} and {up.name}; the best trial reached {percent(accuracy)} at {values}.",
-        caption="The two parameters with the largest shares. The surface is a mean over the trials nearby, in steps: the denser, the more "
-        "accurate. It ends where no trials were.",
+        caption="The two parameters with the largest shares. The surface is the mean accuracy of nearby trials, in steps; a stronger "
+        "colour is more accurate. It is blank where there are no trials.",
         size=(HALF[0], HALF[1] + 0.5),
         paint=paint,
     )
 
 
-def _shown(value: float | str) -> str:
+def _value_text(value: float | str) -> str:
     return value if isinstance(value, str) else number(value)
 
 
 def smoothed(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ma.MaskedArray]:
-    """The mean of the values nearby, weighted by a Gaussian of the distance (Nadaraya 1964, Watson 1964), over the unit square.
+    """The mean of nearby values over the unit square, weighted by a Gaussian of the distance (Nadaraya 1964, Watson 1964).
 
     Args:
         places: float64[n, 2] in [0, 1].
         values: float64[n].
 
     Returns:
-        The grid's positions along either axis, float64[GRID_STEPS], and the means, [up, across], masked far from every place.
+        The grid's positions along each axis, float64[GRID_STEPS], and the means, float64[up, across], masked far from every place.
     """
     grid = np.linspace(0, 1, GRID_STEPS)
     nearness = [np.exp(-0.5 * ((grid[:, None] - places[:, axis]) / BANDWIDTH) ** 2) for axis in (0, 1)]
@@ -90,23 +92,23 @@ def smoothed(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ma.
 
 
 def _share(scale: ParamScale, position: float) -> float:
-    """Along the axis, from 0 to 1: nearness means the same for both."""
+    """The position as a share of the axis, from 0 to 1, so that distances are comparable along both axes."""
     return (position - scale.low) / (scale.high - scale.low)
 
 
 def _levels(low: float, high: float) -> list[float]:
-    """At most `MAX_LEVELS` round accuracies between the worst and the best, with 0 below and 1 above them."""
+    """At most `MAX_LEVELS` round accuracies between the worst and the best, with 0 before and 1 after them."""
     return [0.0, *[tick for tick in accuracy_ticks(low, high, 1 / MAX_LEVELS) if low < tick < 1][-MAX_LEVELS:], 1.0]
 
 
 def _shade(index: int, num_levels: int) -> tuple[float, float, float, float]:
-    """The accent the denser, the higher: on light and on dark alike."""
+    """The accent colour, more opaque for higher levels: it works in the light and in the dark theme."""
     return to_rgba(ACCENT, 0.06 + 0.54 * index / max(num_levels - 1, 1))
 
 
 def _fill(axes: Axes, grid: np.ndarray, surface: np.ma.MaskedArray, levels: Sequence[float]) -> None:
     bounds = error_decades(np.array(levels))
-    # Whatever the rounding, the ends belong to the surface.
+    # The lowest and the highest value belong to the surface in spite of rounding.
     bounds[0], bounds[-1] = bounds[0] - 1e-6, bounds[-1] + 1e-6
     colors = [_shade(index, len(levels) - 1) for index in range(len(levels) - 1)]
     axes.contourf(grid, grid, surface, levels=bounds, colors=colors, zorder=1)
@@ -114,7 +116,6 @@ def _fill(axes: Axes, grid: np.ndarray, surface: np.ma.MaskedArray, levels: Sequ
 
 
 def _level_handles(levels: Sequence[float]) -> list[Patch]:
-    edges = range(len(levels) - 1)
     return [
         Patch(
             facecolor=_shade(index, len(levels) - 1),
@@ -122,12 +123,12 @@ def _level_handles(levels: Sequence[float]) -> list[Patch]:
             linewidth=0.6,
             label=f"from {percent_label(levels[index])}" if index else f"below {percent_label(levels[1])}",
         )
-        for index in edges
+        for index in range(len(levels) - 1)
     ]
 
 
 def _scale(axes: Axes, across: tuple[ParamScale, Sequence[float]], up: tuple[ParamScale, Sequence[float]]) -> None:
-    """Ticks and limits for both axes; each is a parameter and where its marks are."""
+    """Set ticks and limits of both axes. Each argument is a parameter and the positions of its marks."""
     for (scale, marks), axis, limit in ((across, axes.xaxis, axes.set_xlim), (up, axes.yaxis, axes.set_ylim)):
         limit(min(0, *marks) - 0.05, max(1, *marks) + 0.05)
         ticks = scale.ticks()

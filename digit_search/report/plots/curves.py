@@ -1,8 +1,9 @@
-"""Learning curves: of all trials, and of the winner's retraining."""
+"""Learning curves of all trials and of the winner's retraining."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -10,7 +11,6 @@ from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, Tria
 from digit_search.report.formats import number, percent, plural
 from digit_search.report.plots.style import (
     ACCENT,
-    FONT_POINTS,
     INK,
     LOOKS,
     MANY_TRIALS,
@@ -19,13 +19,17 @@ from digit_search.report.plots.style import (
     outcome_handles,
     scale_accuracy,
     scale_loss,
+    write_above,
 )
 from digit_search.report.plots.svg import HALF, WIDE, Picture, draw, trial_link
 from digit_search.selection.ranking import ranked
 
 MAX_EPOCH_TICKS = 12
+LABEL_POINTS = 13
+AXES_POINTS = 0.72 * 72 * WIDE[1]
+"""The height of a line of text, and the approximate height of the axes."""
 LETTER_SHARE = 0.0085
-"""About the width of a letter over a rung, as a share of the axes."""
+"""The approximate width of a letter above a rung, as a share of the axes."""
 
 
 def learning_curves(
@@ -34,7 +38,7 @@ def learning_curves(
     """Every trial's validation accuracy by epoch, with ASHA's rungs; None before the first epoch.
 
     Args:
-        confirmed: the trial that won by fresh trainings, if any.
+        confirmed: the trial that won the confirmation, if any.
     """
     reported = [record for record in records if record.epochs]
     if not reported:
@@ -58,8 +62,8 @@ def learning_curves(
         "learning-curves",
         "Learning curves of all trials",
         alt=_alt(reported, winner),
-        caption="Validation accuracy after each epoch; the axis stretches towards 100 %. A curve ends with the mark of its outcome. "
-        "Vertical lines are ASHA's rungs, with how many of the trials that reached each went on.",
+        caption="Validation accuracy after each epoch; the axis stretches towards 100 %. The mark at the end of a curve is the trial's "
+        "outcome. Vertical lines are ASHA's rungs, with the number of trials that reached the rung and continued.",
         size=WIDE,
         paint=paint,
     )
@@ -83,7 +87,7 @@ def _draw_trial(axes: Axes, record: TrialRecord, *, is_faint: bool) -> None:
 
 def _scale_epochs(axes: Axes, epochs: Sequence[float]) -> None:
     low, high = min(epochs), max(epochs)
-    # A single report would otherwise stand on an axis of hundredths of an epoch.
+    # Without it, the axis of a single report would show hundredths of an epoch.
     pad = 0.03 * (high - low) or 0.5
     axes.set_xlim(low - pad, high + pad)
     ticks = sorted(set(epochs))
@@ -95,64 +99,63 @@ def _scale_epochs(axes: Axes, epochs: Sequence[float]) -> None:
 
 
 def _draw_rungs(axes: Axes, rungs: Sequence[RungDecision]) -> None:
-    """A line at each rung with how many passed, the texts in as many rows as they need not to touch."""
+    """A line at each rung, with the number of trials that passed it. Texts that would touch are in different rows."""
     left, right = axes.get_xlim()
     row_ends: list[float] = []
     for epoch in sorted({rung.rung_epochs for rung in rungs}):
         if not left <= epoch <= right:
             continue
         decisions = [rung for rung in rungs if rung.rung_epochs == epoch]
-        text = f"rung {number(epoch)}: {sum(rung.passed for rung in decisions)} of {len(decisions)} went on"
+        text = f"rung {number(epoch)}: {sum(rung.passed for rung in decisions)} of {len(decisions)} continued"
         width = LETTER_SHARE * len(text) * (right - left)
         start = min(epoch, right - width)
         row = next((index for index, end in enumerate(row_ends) if start > end), len(row_ends))
         row_ends[row:] = [start + width, *row_ends[row + 1 :]]
         axes.axvline(epoch, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-        place = {"xy": (start, 1), "xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-        axes.annotate(text, xytext=(-2, 4 + 12 * row), color=MUTED, fontsize=FONT_POINTS - 0.5, **place)
+        write_above(axes, start, text, offset=(-2, 4 + 12 * row))
 
 
 def _roles(record: TrialRecord, best: int | None, confirmed: int | None) -> str:
-    """What sets the trial apart from the others; empty for most."""
-    held = (("best", record.trial == best), ("baseline", record.origin is TrialOrigin.BASELINE), ("confirmed", record.trial == confirmed))
-    return " and ".join(role for role, holds in held if holds)
+    """What is special about the trial; empty for most."""
+    roles = {"best": record.trial == best, "baseline": record.origin is TrialOrigin.BASELINE, "confirmed": record.trial == confirmed}
+    return " and ".join(role for role, applies in roles.items() if applies)
 
 
 def _highlight(axes: Axes, records: Sequence[TrialRecord], winner: int | None, roles: Mapping[int, str]) -> None:
-    """Draw trials over the others, and name them at the right edge of the axes."""
+    """Draw these trials again on top of the others, and name them to the right of the axes."""
     named = []
     for record in records:
         accuracies = [metrics.scored_accuracy for metrics in record.epochs]
         is_winner = record.trial == winner
         color = LOOKS[record.status].color if is_winner else INK
-        style = {"linewidth": 2.6, "linestyle": "-"} if is_winner else {"linewidth": 1.8, "linestyle": (0, (5, 1.5))}
-        axes.plot([metrics.epoch for metrics in record.epochs], accuracies, color=color, zorder=4, url=trial_link(record.trial), **style)
+        width, dashes = (2.6, "-") if is_winner else (1.8, (0, (5, 1.5)))
+        style: dict[str, Any] = {"color": color, "linewidth": width, "linestyle": dashes}
+        axes.plot([metrics.epoch for metrics in record.epochs], accuracies, zorder=4, url=trial_link(record.trial), **style)
         named.append((accuracies[-1], f"trial {record.trial}, {roles[record.trial]}", color))
     _name_at_right(axes, named)
 
 
 def _name_at_right(axes: Axes, named: Sequence[tuple[float, str, str]]) -> None:
-    """Write texts beside the axes at their heights, pushed apart where they would touch."""
-    height_points = axes.figure.get_figheight() * 72 * 0.72
+    """Write texts (accuracy, text, colour) to the right of the axes at their accuracies, moved up where they would touch."""
     bottom, top = (axes.transScale.transform((1, value))[1] for value in axes.get_ylim())
-    last = -np.inf
+    last = -math.inf
     for accuracy, text, color in sorted(named):
         share = (axes.transScale.transform((1, accuracy))[1] - bottom) / (top - bottom)
-        last = max(share, last + 13 / height_points)
+        last = max(share, last + LABEL_POINTS / AXES_POINTS)
         axes.annotate(text, (1, last), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", color=color)
 
 
 def retrain_curves(record: RetrainRecord | None) -> list[Picture]:
-    """The accuracy and the loss of the winner's retraining by epoch, with the best epoch marked; nothing before it was retrained."""
+    """The accuracy and the loss of the winner's retraining by epoch, with the best epoch marked; no pictures before the retraining."""
     if record is None or not record.epochs:
         return []
     best = next((metrics for metrics in record.epochs if metrics.epoch == record.best_epoch), record.epochs[-1])
-    ends = f"best at epoch {number(best.epoch)}"
+    best_at = f"best at epoch {number(best.epoch)}"
     return [
         draw(
             "retrain-accuracy",
             "Retraining: accuracy",
-            alt=f"Line chart of training and validation accuracy by epoch; {ends} with {percent(best.scored_accuracy)} on validation.",
+            alt=f"Line chart of training and validation accuracy by epoch; {best_at} with {percent(best.scored_accuracy)} on validation.",
             caption="The marked epoch has the lowest validation loss; its weights are kept.",
             size=HALF,
             paint=_retrain_painter(record.epochs, best, "accuracy"),
@@ -160,7 +163,7 @@ def retrain_curves(record: RetrainRecord | None) -> list[Picture]:
         draw(
             "retrain-loss",
             "Retraining: loss",
-            alt=f"Line chart of training and validation loss by epoch; {ends} with a validation loss of {number(best.scored_loss)}.",
+            alt=f"Line chart of training and validation loss by epoch; {best_at} with a validation loss of {number(best.scored_loss)}.",
             caption="Mean cross-entropy over images, on a logarithmic axis. Training images are rotated, validation images are not.",
             size=HALF,
             paint=_retrain_painter(record.epochs, best, "loss"),
@@ -175,8 +178,8 @@ def _retrain_painter(epochs: Sequence[EpochMetrics], best: EpochMetrics, what: s
         numbers = [metrics.epoch for metrics in epochs]
         (train,) = axes.plot(numbers, trained, color=MUTED, linestyle="--", marker=".", label="training")
         (validation,) = axes.plot(numbers, validated, color=ACCENT, marker="o", markersize=4, label="validation")
-        place = [best.epoch], [getattr(best, f"scored_{what}")]
-        (mark,) = axes.plot(*place, color=INK, marker="*", markersize=11, linestyle="none", label="best epoch")
+        best_value = getattr(best, f"scored_{what}")
+        (mark,) = axes.plot([best.epoch], [best_value], color=INK, marker="*", markersize=11, linestyle="none", label="best epoch")
         _scale_epochs(axes, numbers)
         if what == "accuracy":
             scale_accuracy(axes, trained + validated)

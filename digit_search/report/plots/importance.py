@@ -1,4 +1,4 @@
-"""What each parameter matters, with what chance alone would show."""
+"""The importance of each parameter, and the importance that chance would give it."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from matplotlib.patches import Patch
 
 from digit_search.report.formats import percent
 from digit_search.report.importance import ENOUGH_TRIALS, NUM_RESAMPLES, NUM_SHUFFLES, Importance
-from digit_search.report.plots.style import ACCENT, GRID, INK, MUTED, legend_above, percent_label
+from digit_search.report.plots.style import ACCENT, GRID, MUTED, legend_above, percent_label, write_at_right
 from digit_search.report.plots.svg import HALF, Picture, draw
 from digit_search.report.wording import importance_verdict
 
 
 def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "importance") -> Picture | None:
-    """A row a parameter; None without any. `name` is unique on the page."""
+    """One row for each parameter; None without parameters. `name` is unique on the page."""
     if not found:
         return None
 
@@ -29,8 +29,8 @@ def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "i
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("share")
         mark = Line2D([], [], color=ACCENT, marker="o", markersize=7, linewidth=1.8, label="beyond chance")
-        faint = Line2D([], [], color=MUTED, marker="o", markerfacecolor="none", markersize=7, linewidth=1.8, label="within it")
-        legend_above(axes, [mark, faint, Patch(facecolor=GRID, edgecolor=MUTED, linewidth=0.6, label="chance alone")])
+        faint = Line2D([], [], color=MUTED, marker="o", markerfacecolor="none", markersize=7, linewidth=1.8, label="within chance")
+        legend_above(axes, [mark, faint, Patch(facecolor=GRID, edgecolor=MUTED, linewidth=0.6, label="chance")])
 
     shares = ", ".join(f"{importance.name} {percent(importance.share, 0)}" for importance in found)
     few = " The trials are too few to tell." if num_trials < ENOUGH_TRIALS else ""
@@ -38,8 +38,9 @@ def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "i
         name,
         "Shares of the importance",
         alt=f"Dot chart of the importance of the parameters: {shares}. {importance_verdict(found, num_trials)}",
-        caption="How differently the best quarter of the trials is spread (PED-ANOVA; Watanabe, Bansal and Hutter 2023). Lines: 80 % of "
-        f"{NUM_RESAMPLES} draws of these trials. Grey: what shuffled scores reach, but for 5 % of {NUM_SHUFFLES} shuffles.{few}",
+        caption="How much the values of the best quarter of the trials differ from those of all trials (PED-ANOVA; Watanabe, Bansal and "
+        f"Hutter 2023). Lines: 80 % of {NUM_RESAMPLES} resamples of the trials. Grey: what 95 % of {NUM_SHUFFLES} shuffles of the scores "
+        f"stay below.{few}",
         size=(HALF[0], 1.4 + 0.36 * len(found)),
         paint=paint,
     )
@@ -52,5 +53,4 @@ def _draw_row(axes: Axes, row: int, importance: Importance) -> None:
     axes.hlines(row, *importance.interval, color=color, linewidth=1.8, zorder=3)
     fill = color if importance.stands_out else "none"
     axes.plot([importance.share], [row], marker="o", markersize=8, color=color, markerfacecolor=fill, linestyle="none", clip_on=False)
-    place = {"xy": (1, row), "xycoords": axes.get_yaxis_transform(), "xytext": (7, 0), "textcoords": "offset points"}
-    axes.annotate(percent(importance.share, 0), va="center", color=INK, **place)
+    write_at_right(axes, row, percent(importance.share, 0))

@@ -1,6 +1,7 @@
-"""How good the final model is class by class, and how far its confidence can be trusted."""
+"""How good the final model is for each digit, and whether its confidence can be trusted."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,12 +21,19 @@ from digit_search.report.predictions import (
 )
 from digit_search.selection.statistics import wilson_interval
 
-PRECISION = {"color": ACCENT, "linestyle": "none", "marker": "o", "markersize": 7}
-RECALL = {"color": STOPPED, "linestyle": "none", "marker": "D", "markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.6}
+PRECISION: dict[str, Any] = {"color": ACCENT, "linestyle": "none", "marker": "o", "markersize": 7}
+RECALL: dict[str, Any] = {
+    "color": STOPPED,
+    "linestyle": "none",
+    "marker": "D",
+    "markersize": 6,
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.6,
+}
 
 
 def class_plot(predictions: Predictions) -> Picture:
-    """Precision and recall of every digit; `predictions` holds at least one."""
+    """Precision and recall of every digit, from at least one prediction."""
     precision, recall = precision_recall(confusion_matrix(predictions))
     worst = int(np.nanargmin(recall))
 
@@ -44,21 +52,21 @@ def class_plot(predictions: Predictions) -> Picture:
     return draw(
         "classes",
         "Precision and recall by digit",
-        alt=f"Dot chart of precision and recall by digit; the digit {worst} is found least often, {percent(recall[worst], 1)} of the time.",
-        caption="Precision: of the images read as this digit, the share that is one. Recall: of the images of this digit, the share that "
-        "was read as it.",
+        alt=f"Dot chart of precision and recall by digit; digit {worst} has the lowest recall, {percent(recall[worst], 1)}.",
+        caption="Precision: of the images classified as this digit, the share that shows it. Recall: of the images that show this digit, "
+        "the share classified as it.",
         size=HALF,
         paint=paint,
     )
 
 
 def reliability_plot(predictions: Predictions) -> Picture:
-    """The reliability diagram: the accuracy of digits of like confidence, over their confidence."""
+    """The reliability diagram: the accuracy of digits with similar confidence, over that confidence."""
     bins = confidence_bins(predictions)
     error = calibration_error(bins)
 
     def paint(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2, label="perfectly calibrated")
+        axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2)
         _draw_bins(axes, bins)
         axes.set_xlim(0, 1.03)
         axes.set_ylim(0, 1.05)
@@ -68,7 +76,8 @@ def reliability_plot(predictions: Predictions) -> Picture:
         axes.set_xlabel("confidence, mean of the bin")
         axes.set_ylabel("accuracy of the bin")
         model = Line2D([], [], color=ACCENT, marker="o", linewidth=1.2, label="this model, 95 %")
-        legend_above(axes, [model, Line2D([], [], color=MUTED, linestyle="--", label="perfect"), _share_handle()])
+        perfect = Line2D([], [], color=MUTED, linestyle="--", label="perfect")
+        legend_above(axes, [model, perfect, Line2D([], [], color=GRID, linewidth=6, label="share of digits")])
 
     top = bins[-1].num_digits / len(predictions) if bins else 0.0
     return draw(
@@ -76,14 +85,11 @@ def reliability_plot(predictions: Predictions) -> Picture:
         "Can its confidence be trusted?",
         alt=f"Reliability diagram; expected calibration error {percent(error)}; {percent(top, 0)} of the digits are in the highest bin.",
         caption=f"Expected calibration error {percent(error)} over {len(predictions)} digits; intervals are 95 %. Above the dashed line "
-        f"the model is better than it believes, below it worse. The bars show where the digits are, {percent(top, 0)} of them in the last.",
+        "the model is more accurate than its confidence, below it less. The bars show the share of digits in each bin, "
+        f"{percent(top, 0)} in the last.",
         size=HALF,
         paint=paint,
     )
-
-
-def _share_handle() -> Line2D:
-    return Line2D([], [], color=GRID, linewidth=6, label="share of digits")
 
 
 def _draw_bins(axes: Axes, bins: Sequence[ConfidenceBin]) -> None:
@@ -92,5 +98,5 @@ def _draw_bins(axes: Axes, bins: Sequence[ConfidenceBin]) -> None:
         axes.bar((entry.low + entry.high) / 2, entry.num_digits / num_digits, width=entry.high - entry.low, color=GRID, zorder=1)
         low, high = wilson_interval(entry.accuracy, entry.num_digits)
         axes.vlines(entry.confidence, low, high, color=ACCENT, linewidth=1.2, zorder=3)
-    points = [entry.confidence for entry in bins], [entry.accuracy for entry in bins]
-    axes.plot(*points, color=ACCENT, marker="o", markersize=5, linestyle="none", zorder=4)
+    confidences, accuracies = [entry.confidence for entry in bins], [entry.accuracy for entry in bins]
+    axes.plot(confidences, accuracies, color=ACCENT, marker="o", markersize=5, linestyle="none", zorder=4)

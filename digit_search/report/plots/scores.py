@@ -1,50 +1,76 @@
-"""The scores of the first screen side by side, each with its interval."""
+"""Accuracies side by side, each with its interval: the scores of one run, and the winners of several runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from digit_search.report.compare import ComparedRun
 from digit_search.report.formats import percent
-from digit_search.report.plots.style import ACCENT, INK, MUTED, scale_accuracy
-from digit_search.report.plots.svg import Picture, draw
+from digit_search.report.plots.style import ACCENT, INK, MUTED, scale_accuracy, write_at_right
+from digit_search.report.plots.svg import HALF, Picture, draw
 from digit_search.report.summary import Summary
 
-Row = tuple[str, float, tuple[float, float] | None, str, str]
-"""Name, accuracy in [0, 1], its 95 % interval, colour, marker."""
 
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One accuracy in [0, 1] with its 95 % interval, None where it is unknown, and how it is drawn."""
 
-def _rows(summary: Summary) -> list[Row]:
-    winner, second, baseline, final = summary.winner, summary.runner_up, summary.baseline, summary.final_model
-    rows: list[Row] = []
-    if winner:
-        rows.append((f"best, trial {winner.trial}", winner.accuracy, winner.bounds, ACCENT, "o"))
-    if second and not (baseline and second.trial == baseline.trial):
-        rows.append((f"runner-up, trial {second.trial}", second.accuracy, second.bounds, MUTED, "s"))
-    if baseline and winner and baseline.trial != winner.trial:
-        rows.append((f"baseline, trial {baseline.trial}", baseline.accuracy, baseline.bounds, INK, "D"))
-    if final:
-        rows.append(("retrained, validation", final.val_accuracy, final.val_bounds, ACCENT, "P"))
-    if final and final.test_accuracy is not None:
-        rows.append(("retrained, test", final.test_accuracy, final.test_bounds, ACCENT, "*"))
-    return rows
+    name: str
+    accuracy: float
+    bounds: tuple[float, float] | None
+    color: str
+    marker: str
 
 
 def comparison(summary: Summary) -> Picture | None:
-    """Winner, runner-up, baseline and final model with their 95 % intervals; None without a winner."""
-    rows = _rows(summary)
+    """Winner, runner-up, baseline and final model of a run; None without a winner."""
     if summary.winner is None:
         return None
+    rows = _run_rows(summary)
+    return _draw_scores("comparison", "The scores side by side", rows, (5.0, 0.75 + 0.3 * len(rows)))
 
+
+def winners_plot(runs: Sequence[ComparedRun]) -> Picture | None:
+    """The winner of each run, and its final model on test digits with known answers; None without a winner."""
+    rows = [row for run in runs for row in _winner_rows(run)]
+    if not rows:
+        return None
+    return _draw_scores("winners", "The winners side by side", rows, (HALF[0], 0.8 + 0.28 * len(rows)))
+
+
+def _run_rows(summary: Summary) -> list[ScoreRow]:
+    winner, second, baseline, final = summary.winner, summary.runner_up, summary.baseline, summary.final_model
+    rows = []
+    if winner:
+        rows.append(ScoreRow(f"best, trial {winner.trial}", winner.accuracy, winner.bounds, ACCENT, "o"))
+    if second and not (baseline and second.trial == baseline.trial):
+        rows.append(ScoreRow(f"runner-up, trial {second.trial}", second.accuracy, second.bounds, MUTED, "s"))
+    if baseline and winner and baseline.trial != winner.trial:
+        rows.append(ScoreRow(f"baseline, trial {baseline.trial}", baseline.accuracy, baseline.bounds, INK, "D"))
+    if final:
+        rows.append(ScoreRow("retrained, validation", final.val_accuracy, final.val_bounds, ACCENT, "P"))
+    if final and final.test_accuracy is not None:
+        rows.append(ScoreRow("retrained, test", final.test_accuracy, final.test_bounds, ACCENT, "*"))
+    return rows
+
+
+def _winner_rows(run: ComparedRun) -> list[ScoreRow]:
+    winner, final = run.summary.winner, run.summary.final_model
+    if winner is None:
+        return []
+    rows = [ScoreRow(f"{run.letter}, trial {winner.trial}", winner.accuracy, winner.bounds, INK, "o")]
+    if final and final.test_accuracy is not None:
+        rows.append(ScoreRow(f"{run.letter}, test digits", final.test_accuracy, final.test_bounds, MUTED, "*"))
+    return rows
+
+
+def _draw_scores(name: str, title: str, rows: Sequence[ScoreRow], size: tuple[float, float]) -> Picture:
     def paint(axes: Axes) -> None:
-        for height, (_, accuracy, bounds, color, marker) in enumerate(rows):
-            if bounds:
-                axes.hlines(height, *bounds, color=color, linewidth=1.8)
-            axes.plot(
-                [accuracy], [height], color=color, marker=marker, markersize=10 if marker == "*" else 7, linestyle="none", clip_on=False
-            )
-            axes.annotate(
-                percent(accuracy), (1, height), xycoords=axes.get_yaxis_transform(), xytext=(8, 0), textcoords="offset points", va="center"
-            )
-        scale_accuracy(axes, [value for _, accuracy, bounds, *_ in rows for value in (accuracy, *(bounds or ()))], along="x")
-        axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+        for height, row in enumerate(rows):
+            _draw_row(axes, height, row)
+        scale_accuracy(axes, [value for row in rows for value in (row.accuracy, *(row.bounds or ()))], along="x")
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -52,10 +78,18 @@ def comparison(summary: Summary) -> Picture | None:
         axes.set_xlabel("accuracy")
 
     return draw(
-        "comparison",
-        "The scores side by side",
-        alt="Accuracies with 95 % intervals: " + ", ".join(f"{name} {percent(accuracy)}" for name, accuracy, *_ in rows) + ".",
+        name,
+        title,
+        alt="Accuracies with 95 % intervals: " + ", ".join(f"{row.name} {percent(row.accuracy)}" for row in rows) + ".",
         caption="Bars are 95 % intervals. Where they overlap widely, the difference may be chance.",
-        size=(5.0, 0.75 + 0.3 * len(rows)),
+        size=size,
         paint=paint,
     )
+
+
+def _draw_row(axes: Axes, height: int, row: ScoreRow) -> None:
+    if row.bounds:
+        axes.hlines(height, *row.bounds, color=row.color, linewidth=1.8)
+    size = 10 if row.marker == "*" else 7
+    axes.plot([row.accuracy], [height], color=row.color, marker=row.marker, markersize=size, linestyle="none", clip_on=False)
+    write_at_right(axes, height, percent(row.accuracy))

@@ -1,6 +1,7 @@
-"""How the search went: its best score over time, and its scores along each parameter."""
+"""The course of the search: the best score so far, and the scores over each parameter."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from digit_search.config.search_space import Dimension, ParamValue
-from digit_search.records import TrialOrigin, TrialRecord
+from digit_search.records import TrialOrigin, TrialRecord, TrialStatus
 from digit_search.report.formats import number, percent, plural
 from digit_search.report.parameters import LABELS, ROUND_STEPS, ParamScale, param_scale, shown_params
 from digit_search.report.plots.style import ACCENT, INK, LOOKS, MANY_TRIALS, MUTED, legend_above, outcome_handles, scale_accuracy
@@ -25,7 +26,7 @@ def scored_points(records: Sequence[TrialRecord], rank_by: str) -> list[Point]:
 
 
 def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]:
-    """Scores and the best so far, once over trials and once over training images; nothing before the first score."""
+    """Scores and the best so far, once over trials and once over training images; no pictures before the first score."""
     points = scored_points(records, rank_by)
     if not points:
         return []
@@ -37,7 +38,7 @@ def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]
             "history-trials",
             "Optimisation history, by trial",
             alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} in the order of their numbers; {best}.",
-            caption="Each trial at the best accuracy that it reached, and the best so far as a line.",
+            caption="The best accuracy of each trial, and the best so far as a line.",
             size=HALF,
             paint=_history_painter(by_number, [point[0].trial for point in by_number], "trial"),
         ),
@@ -45,7 +46,7 @@ def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]
             "history-images",
             "Optimisation history, by effort",
             alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} over the images trained on until each ended; {best}.",
-            caption="The same over the training images that all trials had seen when each ended: what the early stops saved shows here.",
+            caption="The same over the training images of all trials until each one ended: this shows what early stopping saved.",
             size=HALF,
             paint=_history_painter(by_end, _effort(by_end), "training images, thousands"),
         ),
@@ -53,7 +54,7 @@ def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]
 
 
 def _effort(points: Sequence[Point]) -> list[float]:
-    """Thousands of training images until each trial's end, its own included."""
+    """Thousands of training images of all trials up to and including each one."""
     return (np.cumsum([record.images for record, _ in points]) / 1000).tolist()
 
 
@@ -76,25 +77,28 @@ def _history_painter(points: Sequence[Point], places: Sequence[float], label: st
 
 
 def scatter_points(axes: Axes, points: Sequence[Point], across: Sequence[float], up: Sequence[float]) -> None:
-    """Mark each trial by its outcome at its place; linked to its details where there are not too many."""
+    """Draw a mark for each trial, by its outcome; it links to the trial's details unless there are too many trials."""
     if len(points) <= MANY_TRIALS:
-        groups = [([number], record.status, trial_link(record.trial)) for number, (record, _) in enumerate(points)]
-    else:
-        groups = [([i for i, (record, _) in enumerate(points) if record.status is status], status, None) for status in LOOKS]
-    for members, status, address in groups:
-        style = {"color": LOOKS[status].color, "marker": LOOKS[status].marker, "linestyle": "none"}
-        style |= {"alpha": 0.85} if len(points) <= MANY_TRIALS else {"alpha": 0.6, "markersize": 3.5}
-        axes.plot([across[i] for i in members], [up[i] for i in members], url=address, **style)
+        for (record, _), x, y in zip(points, across, up, strict=True):
+            _mark(axes, [x], [y], record.status, alpha=0.85, url=trial_link(record.trial))
+        return
+    for status in LOOKS:
+        members = [index for index, (record, _) in enumerate(points) if record.status is status]
+        _mark(axes, [across[i] for i in members], [up[i] for i in members], status, alpha=0.6, markersize=3.5)
+
+
+def _mark(axes: Axes, xs: Sequence[float], ys: Sequence[float], status: TrialStatus, **style: Any) -> None:
+    axes.plot(xs, ys, color=LOOKS[status].color, marker=LOOKS[status].marker, linestyle="none", **style)
 
 
 def _baseline(axes: Axes, points: Sequence[Point]) -> list[Line2D]:
-    """The baseline's accuracy as a level line; the handles for the legend."""
-    found = [accuracy for record, accuracy in points if record.origin is TrialOrigin.BASELINE]
-    return [axes.axhline(accuracy, color=INK, linestyle=(0, (5, 1.5)), linewidth=1.2, label="baseline") for accuracy in found[:1]]
+    """Draw the baseline's accuracy as a horizontal line; return its entry for the legend."""
+    accuracies = [accuracy for record, accuracy in points if record.origin is TrialOrigin.BASELINE]
+    return [axes.axhline(accuracy, color=INK, linestyle=(0, (5, 1.5)), linewidth=1.2, label="baseline") for accuracy in accuracies[:1]]
 
 
 def slice_plots(records: Sequence[TrialRecord], rank_by: str, space: Mapping[str, Dimension | ParamValue]) -> list[Picture]:
-    """One picture a parameter: the accuracies over its values; nothing before the first score."""
+    """One picture for each parameter: the accuracies over its values; no pictures before the first score."""
     points = scored_points(records, rank_by)
     if not points:
         return []
@@ -128,9 +132,9 @@ def _slice_plot(points: Sequence[Point], scale: ParamScale) -> Picture:
 
 
 def _scale_param(axes: Axes, scale: ParamScale, places: Sequence[float]) -> None:
-    # Steps aside stay within half a step of their value, also where there is one value only.
-    room = 0.5 if scale.is_coarse else 0.0
-    low, high = min([*places, scale.low - room]), max([*places, scale.high + room])
+    # Trials with the same value are drawn up to 0.2 to either side of it (`ParamScale.step_aside`).
+    margin = 0.5 if scale.is_coarse else 0.0
+    low, high = min([*places, scale.low - margin]), max([*places, scale.high + margin])
     pad = 0.05 * (high - low) or 0.5 * (abs(low) or 1)
     axes.set_xlim(low - pad, high + pad)
     ticks = scale.ticks()

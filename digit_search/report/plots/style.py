@@ -1,13 +1,16 @@
-"""One look for all pictures and for the page: colours for light and dark, and what marks each outcome besides its colour."""
+"""The look of all pictures and of the page: colours for the light and the dark theme, how each outcome is drawn, scales and legends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.typing import LineStyleType, RcKeyType
+from numpy.typing import ArrayLike
 
 from digit_search.records import TrialStatus
 from digit_search.report.formats import number
@@ -25,15 +28,18 @@ THEME: dict[str, tuple[str, str]] = {
     "interrupted": ("#86457f", "#dfa3d9"),
     "running": ("#006b4c", "#45cfa3"),
 }
-"""Name: colour on light, colour on dark. All but paper, panel and grid reach a contrast of 4.5 on paper and on panel, and the outcomes keep
-apart for the common kinds of colour blindness. Each light colour stands once: pictures are drawn with it and told apart by it."""
+"""Name: colour in the light theme, colour in the dark theme.
+
+All but paper, panel and grid have a contrast of at least 4.5 on paper and on panel. The outcomes can be distinguished with the common kinds
+of colour blindness. No light colour occurs twice: pictures are drawn in light colours, and each is then replaced by its CSS variable.
+"""
 
 PAPER, INK, MUTED, GRID, ACCENT, STOPPED = (THEME[name][0] for name in ("paper", "ink", "muted", "grid", "accent", "stopped"))
 
 FONT_POINTS = 9.5
-RC = {
+RC: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
-    # Host names and errors are foreign text: a "$" in them must not start a formula.
+    # A "$" in a host name must not start a formula.
     "text.parse_math": False,
     "font.size": FONT_POINTS,
     "axes.titlesize": FONT_POINTS,
@@ -66,10 +72,10 @@ RC = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How an outcome is drawn: never by its colour alone."""
+    """How an outcome is drawn: never distinguished only by its colour."""
 
     color: str
-    line: str
+    line: LineStyleType
     marker: str
     hatch: str
 
@@ -83,10 +89,10 @@ LOOKS = {
 }
 
 MANY_TRIALS = 80
-"""From here on single trials are drawn thin and without links, so that pictures show their mass and stay small."""
+"""Above this number, trials are drawn thin and without links: pictures stay readable and small."""
 
 ERROR_FLOOR = 1e-3
-"""Added to the error, so that an accuracy of 1 has a place on the logarithmic axis."""
+"""Added to the error, so that an accuracy of 1 has a position on the logarithmic axis."""
 _TICK_LEVELS = (
     (0.0, 0.5, 0.9, 0.99, 1.0),
     (0.8, 0.95, 0.98, 0.995),
@@ -96,22 +102,22 @@ _TICK_LEVELS = (
     tuple(step / 10000 for step in range(9000, 10000)),
 )
 NUM_ROUND_LEVELS = 3
-"""The others are for axes so short that hardly a round accuracy lies on them."""
+"""The other levels are for axes so short that they contain fewer than three ticks of these levels."""
 
 
-def error_decades(accuracy: np.ndarray | float) -> np.ndarray | float:
-    """Where an accuracy in [0, 1] stands on the axis: minus the logarithm of the error, so 90 % to 99 % is as long as 0 % to 90 %."""
-    # matplotlib asks for a little more than 1 when it pads its default limits.
-    return -np.log10(np.maximum(1 + ERROR_FLOOR - np.asarray(accuracy), ERROR_FLOOR))
+def error_decades(accuracy: ArrayLike) -> np.ndarray:
+    """The position of accuracies in [0, 1] on the axis: -log10 of the error, so 90 % to 99 % is as long as 0 % to 90 %."""
+    # matplotlib passes values slightly above 1 when it pads its default limits.
+    return np.asarray(-np.log10(np.maximum(1 + ERROR_FLOOR - np.asarray(accuracy), ERROR_FLOOR)))
 
 
-def accuracy_at(decades: np.ndarray | float) -> np.ndarray | float:
+def accuracy_at(decades: ArrayLike) -> np.ndarray:
     """The inverse of `error_decades`."""
-    return 1 + ERROR_FLOOR - 10.0 ** -np.asarray(decades)
+    return np.asarray(1 + ERROR_FLOOR - 10.0 ** -np.asarray(decades))
 
 
 def accuracy_ticks(low: float, high: float, spacing: float) -> list[float]:
-    """Round accuracies from low to high that lie at least `spacing` of the axis apart, the roundest first."""
+    """Round accuracies from low to high, ascending, at least the share `spacing` of the axis apart. Rounder ones are preferred."""
     bottom, top = error_decades(low), error_decades(high)
     chosen: list[float] = []
     for depth, level in enumerate(_TICK_LEVELS):
@@ -124,24 +130,29 @@ def accuracy_ticks(low: float, high: float, spacing: float) -> list[float]:
 
 
 def percent_label(accuracy: float) -> str:
-    """A tick's text, without needless decimals."""
+    """The text of a tick, without trailing zeros."""
     return f"{100 * accuracy:.2f}".rstrip("0").rstrip(".") + " %"
 
 
 def scale_accuracy(axes: Axes, values: Sequence[float], *, along: str = "y") -> None:
-    """Make an axis one of accuracies that stretches towards 1, as wide as `values` (in [0, 1]; NaN counts for nothing) need."""
+    """Scale an axis for accuracies: it stretches towards 1 and holds all `values` (in [0, 1]; NaN is ignored).
+
+    Args:
+        along: "x" or "y".
+    """
     decades = error_decades(np.clip([value for value in values if value == value] or [0, 1], 0, 1))
     pad = max(0.05 * (decades.max() - decades.min()), 0.03)
     low, high = np.clip(accuracy_at(np.array([decades.min() - pad, decades.max() + pad])), 0, 1)
     ticks = accuracy_ticks(low, high, 0.085 if along == "y" else 0.19)
     getattr(axes, f"set_{along}scale")("function", functions=(error_decades, accuracy_at))
     getattr(axes, f"set_{along}lim")(low, high)
-    getattr(axes, f"set_{along}ticks")(ticks, [percent_label(tick) for tick in ticks])
-    getattr(axes, f"{along}axis").minorticks_off()
+    axis = axes.yaxis if along == "y" else axes.xaxis
+    axis.set_ticks(ticks, [percent_label(tick) for tick in ticks])
+    axis.minorticks_off()
 
 
 def scale_loss(axes: Axes) -> None:
-    """Make the y axis one of losses: logarithmic, with plain numbers."""
+    """Scale the y axis for losses: logarithmic, with plain numbers."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 5, 7), numticks=9))
@@ -150,7 +161,7 @@ def scale_loss(axes: Axes) -> None:
 
 
 def outcome_handles(statuses: Sequence[TrialStatus], *, lines: bool) -> list[Line2D]:
-    """Entries of a legend for the outcomes that occur, in the order of `TrialStatus`."""
+    """Legend entries for the outcomes that occur, in the order of `TrialStatus`."""
     return [
         Line2D([], [], color=look.color, linestyle=look.line if lines else "none", marker=look.marker, label=str(status))
         for status, look in LOOKS.items()
@@ -159,13 +170,24 @@ def outcome_handles(statuses: Sequence[TrialStatus], *, lines: bool) -> list[Lin
 
 
 def legend_patches(axes: Axes, statuses: Sequence[TrialStatus]) -> None:
-    """A legend of bars for the outcomes that occur, over the axes."""
+    """Legend of hatched bars above the axes, for the outcomes that occur."""
     looks = [(status, look) for status, look in LOOKS.items() if status in statuses]
     handles = [Patch(facecolor="none", edgecolor=look.color, hatch=look.hatch, label=str(status)) for status, look in looks]
-    axes.figure.legend(handles=handles, loc="outside upper left", ncols=6)
+    legend_above(axes, handles)
 
 
-def legend_above(axes: Axes, handles: Sequence[Line2D], columns: int = 6) -> None:
-    """A legend over the axes, outside of the data."""
+def legend_above(axes: Axes, handles: Sequence[Line2D | Patch], columns: int = 6) -> None:
+    """Legend above the axes, outside the data."""
     is_short = all(handle.get_linestyle() == "None" for handle in handles)
     axes.figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=1.2 if is_short else None)
+
+
+def write_at_right(axes: Axes, height: float, text: str) -> None:
+    """Write a text to the right of the axes, at a height in units of the y axis."""
+    axes.annotate(text, (1, height), xycoords=axes.get_yaxis_transform(), xytext=(7, 0), textcoords="offset points", va="center", color=INK)
+
+
+def write_above(axes: Axes, place: float, text: str, *, offset: tuple[float, float], align: str = "left") -> None:
+    """Write a small text above the axes, at a place in units of the x axis; `offset` is in points."""
+    style: dict[str, Any] = {"ha": align, "fontsize": FONT_POINTS - 0.5, "color": MUTED}
+    axes.annotate(text, (place, 1), xycoords=axes.get_xaxis_transform(), xytext=offset, textcoords="offset points", **style)

@@ -1,35 +1,39 @@
-"""A matplotlib figure as SVG that stands inside of the page: it takes the page's colours, light or dark, and its font."""
+"""A matplotlib figure as SVG inside the page: it takes the page's font, and its colours in the light and in the dark theme."""
 
 import io
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from xml.etree.ElementTree import Element, fromstring, tostring
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from digit_search.report.html import Html, element, escape
+from digit_search.report.formats import clean_text
 from digit_search.report.plots.style import RC, THEME
 
 HALF = (4.6, 3.3)
 """Inches of a picture that shares its row with another; one inch is 72 units of the SVG."""
 WIDE = (10.0, 4.4)
 
+_SVG = "{http://www.w3.org/2000/svg}"
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
-_COORDINATES = re.compile(r'(?<= )(?:d|x|y|width|height|transform)="[^"]*"')
-_PLACES = re.compile(r"<use [^>]*>")
-_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+_LIGHT_COLOR = re.compile("|".join(_VARIABLES))
+_FONT_FAMILY = re.compile("font-family: [^;]*; ")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn figure with what it is called and what it shows in words."""
+    """A drawn figure with its title and caption."""
 
     title: str
     caption: str
-    svg: Html
+    svg: Markup
     is_wide: bool
 
 
@@ -37,59 +41,76 @@ def draw(name: str, title: str, *, alt: str, caption: str, size: tuple[float, fl
     """Make a figure with one pair of axes, let `paint` fill it, and return it as SVG.
 
     Args:
-        name: lower-case letters and hyphens, unique on the page: it keeps the ids of several pictures apart.
-        alt: what the picture shows, for those who do not see it.
+        name: lower-case letters and hyphens, unique on the page; the ids of the picture begin with it.
+        alt: what the picture shows, for readers who cannot see it.
         size: width and height in inches, `HALF` or about `WIDE`.
     """
-    # Figure instead of pyplot: pyplot keeps every figure of the process, and a report may be made inside of a search.
+    # Figure instead of pyplot: pyplot keeps every figure for the life of the process, and a search writes reports while it runs.
     with matplotlib.rc_context(RC | {"svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure.subplots())
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     return Picture(title, caption, _for_page(buffer.getvalue(), name, alt), size[0] > HALF[0])
-
-
-def _for_page(svg: str, name: str, alt: str) -> Html:
-    """Strip what only a file of its own needs, shorten numbers, and replace colours by the page's variables."""
-    body = svg[svg.index(">", svg.index("<svg ")) + 1 : svg.rindex("</svg>")]
-    box = re.search(r'viewBox="([\d. ]+)"', svg)
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
-    body = re.sub(r' transform="rotate\(-0 [^)]*\)"| target="_blank"', "", body)
-    body = re.sub(r"font-family: [^;\"]*; ?", "", body)
-    body = re.sub(r"(?<=: )#[0-9a-f]{6}\b|(?<=fill=\")#[0-9a-f]{6}\b", lambda match: _VARIABLES.get(match[0], match[0]), body)
-    body = _PLACES.sub(lambda match: _NUMBER.sub(_tenths, match[0]), _COORDINATES.sub(_shortened, body))
-    body = re.sub(r'(\bid="|url\(#|href="#(?=m[0-9a-f]{10}"))', rf"\g<1>{name}-", body)
-    # Links serve the mouse only: the table of trials leads a keyboard to the same places.
-    body = re.sub(r'<a xlink:href="#trial-(\d+)">', r'<a href="#trial-\1" tabindex="-1"><title>trial \1</title>', body)
-    body = _share_styles(re.sub(r"\s*\n\s*", "\n", body).replace("xlink:href", "href"), name)
-    return element("svg", Html(f"<title>{escape(alt)}</title>{body}"), viewBox=box[1] if box else "", role="img")
-
-
-def _rounded(match: re.Match[str]) -> str:
-    """A hundredth of a point is finer than any screen."""
-    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
-
-
-def _tenths(match: re.Match[str]) -> str:
-    """Enough for the place of a mark, of which there are thousands; not for its shape."""
-    return f"{float(match[0]):.1f}".removesuffix(".0")
-
-
-def _shortened(match: re.Match[str]) -> str:
-    return re.sub(r"\s*([MLCQZz])\s*", r"\1", _NUMBER.sub(_rounded, match[0]))
-
-
-def _share_styles(body: str, name: str) -> str:
-    """Turn styles that many elements repeat into classes: with hundreds of trials they are most of the picture."""
-    styles = Counter(re.findall(r' style="[^"]*"', body))
-    shared = {style: f"{name}-{index}" for index, (style, uses) in enumerate(styles.items()) if uses > 2}
-    rules = "".join(f".{label}{{{style[8:-1]}}}" for style, label in shared.items())
-    body = re.sub(r' style="[^"]*"', lambda match: f' class="{shared[match[0]]}"' if match[0] in shared else match[0], body)
-    return f"<style>{rules}</style>{body}" if rules else body
 
 
 def trial_link(trial: int) -> str:
     """The address of a trial on the page, for an artist's `url`."""
     return f"#trial-{trial}"
+
+
+def _for_page(svg: str, name: str, alt: str) -> Markup:
+    """Turn a whole SVG file into an element of the page."""
+    file = fromstring(clean_text(svg))
+    for element in list(file.iter()):
+        _adapt(element, name)
+    root = Element("svg", viewBox=file.attrib["viewBox"], role="img")
+    # The first child is a style for all elements, which page.css has.
+    root.extend([_titled(clean_text(alt)), *list(file)[1:]])
+    _share_styles(root, name)
+    return Markup(tostring(root, encoding="unicode"))
+
+
+def _titled(text: str) -> Element:
+    title = Element("title")
+    title.text = text
+    return title
+
+
+def _adapt(element: Element, name: str) -> None:
+    """Give one element ids that are unique on the page, the page's colours and font, and links within the page."""
+    element.tag, element.tail = element.tag.removeprefix(_SVG), None
+    if element.tag != "text":
+        element.text = None
+    attributes = {key: _themed(value, name) for key, value in element.items()}
+    href = attributes.pop(_HREF, "")
+    if element.tag == "g":
+        # Nothing refers to groups.
+        attributes.pop("id", None)
+    elif "id" in attributes:
+        attributes["id"] = f"{name}-{attributes['id']}"
+    if element.tag == "a":
+        # The links are for the mouse. A keyboard reaches the same places from the table of trials.
+        attributes = {"href": href, "tabindex": "-1"}
+        element.insert(0, _titled(href.removeprefix("#").replace("-", " ")))
+    elif href:
+        attributes["href"] = f"#{name}-{href.removeprefix('#')}"
+    element.attrib = attributes
+
+
+def _themed(value: str, name: str) -> str:
+    value = _LIGHT_COLOR.sub(lambda match: _VARIABLES[match[0]], _FONT_FAMILY.sub("", value))
+    return value.replace("url(#", f"url(#{name}-")
+
+
+def _share_styles(root: Element, name: str) -> None:
+    """Turn styles that many elements repeat into classes."""
+    styled = [element for element in root.iter() if "style" in element.attrib]
+    uses = Counter(element.attrib["style"] for element in styled)
+    classes = {style: f"{name}-{index}" for index, (style, num_uses) in enumerate(uses.items()) if num_uses > 2}
+    for element in styled:
+        if element.attrib["style"] in classes:
+            element.set("class", classes[element.attrib.pop("style")])
+    rules = Element("style")
+    rules.text = "".join(f".{label}{{{style}}}" for style, label in classes.items())
+    root.insert(1, rules)
