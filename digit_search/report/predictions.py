@@ -83,7 +83,7 @@ def _read_plain_arrow(content: bytes) -> pa.Table:
 def _is_compressed(metadata: bytes) -> bool:
     """Whether a message holds a RecordBatch (its field 2 in Arrow's format/Message.fbs) with a BodyCompression (field 3 of that).
 
-    pyarrow has no function that says so. It has checked by now that the offsets are inside of `metadata`.
+    pyarrow has no function that says so. `MessageReader` has already checked that the offsets are inside of `metadata`.
     """
     (message,) = struct.unpack_from("<I", metadata, 0)
     header = _flat_field(metadata, message, 2)
