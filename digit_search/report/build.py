@@ -1,13 +1,12 @@
-"""From the files of a run to its tables and its report."""
+"""Entry points: write a run's tables and its report, or the comparison of several runs."""
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from digit_search.files.atomic_io import write_atomically
-from digit_search.report.run_data import load_run_data, load_trials
+from digit_search.report.run_data import load_run_data, load_run_settings, load_run_state
 from digit_search.report.tables import write_best_toml, write_epochs_csv, write_rungs_csv, write_trials_csv
 from digit_search.run.layout import RunFolder
 from digit_search.run.state import RunState
@@ -16,40 +15,47 @@ MAX_NAME_LETTERS = 120
 
 
 def write_tables(folder: RunFolder, state: RunState | None = None) -> None:
-    """Write trials.csv, epochs.csv and rungs.csv from the events so far; quick enough to be called after every epoch.
+    """Write trials.csv, epochs.csv and rungs.csv; fast enough to be called after every epoch.
+
+    Args:
+        state: the run's state, where the caller has it; None to read it from the run's events.
 
     Raises:
-        RunFolderError: if the events are broken or a file cannot be written.
+        RunFolderError: if the events are broken.
+        StorageError: if a file cannot be written.
     """
-    loaded, rank_by = load_trials(folder)
-    write_tables_of(folder, state or loaded, rank_by)
+    settings, _ = load_run_settings(folder)
+    write_tables_of(folder, load_run_state(folder)[0] if state is None else state, settings.search.rank_by)
 
 
-def write_tables_of(folder: RunFolder, history: RunState, rank_by: str) -> None:
-    """Write the tables of a history that was read already.
+def write_tables_of(folder: RunFolder, state: RunState, rank_by: str) -> None:
+    """Write the tables of a state without reading any file of the run.
 
     Raises:
         StorageError: if a file cannot be written.
     """
-    write_trials_csv(folder.trials, history.trials, rank_by)
-    write_epochs_csv(folder.epochs, history.trials)
-    write_rungs_csv(folder.rungs, history.rungs)
+    write_trials_csv(folder.trials, state.trials, rank_by)
+    write_epochs_csv(folder.epochs, state.trials)
+    write_rungs_csv(folder.rungs, state.rungs)
 
 
 def write_report(folder: RunFolder, state: RunState | None = None) -> None:
     """Write the tables, best.toml, report.md and report.html, at any time: during a run, after it, after a crash.
 
+    Args:
+        state: the run's state, where the caller has it; None to read it from the run's events.
+
     Raises:
-        RunFolderError: if the events are broken or a file cannot be written.
+        RunFolderError: if the events are broken.
+        StorageError: if a file cannot be written.
     """
-    # Matplotlib and Optuna take a second to import, which a search that only wants its tables would wait for before its first trial.
+    # Matplotlib, Optuna and Jinja2 take a second to import. A search that only writes its tables must not wait for them.
     from digit_search.report.markdown import build_markdown
     from digit_search.report.page import build_page
     from digit_search.report.summary import summarize
 
-    run = load_run_data(folder)
-    run = replace(run, state=state) if state else run
-    write_tables(folder, state)
+    run = load_run_data(folder, state)
+    write_tables_of(folder, run.state, run.rank_by)
     write_best_toml(folder.best, folder.name, run.state, run.rank_by, run.num_validation)
     summary = summarize(run)
     write_atomically(folder.report_md, build_markdown(run, summary))
@@ -57,7 +63,7 @@ def write_report(folder: RunFolder, state: RunState | None = None) -> None:
 
 
 def summary_tree(folders: Sequence[RunFolder]) -> dict[str, Any]:
-    """The summary of one run, or the comparison of several, of JSON's types; nothing is written.
+    """The summary of one run, or the comparison of several, as values that JSON has; nothing is written.
 
     Raises:
         RunFolderError: as `compare`.
@@ -84,7 +90,7 @@ def write_comparison(folders: Sequence[RunFolder], page: Path) -> Path:
 
 
 def comparison_name(folders: Sequence[RunFolder]) -> str:
-    """What a comparison's page is called unless told otherwise: after its runs."""
+    """The default name of a comparison's page: the names of its runs."""
     names = "-".join(folder.name for folder in folders)
     if len(names) > MAX_NAME_LETTERS:
         names = f"{names[:MAX_NAME_LETTERS]}-{zlib.crc32(names.encode()):08x}"

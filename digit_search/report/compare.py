@@ -1,4 +1,4 @@
-"""Several runs beside each other: what differs between them, how each went, and which parameters mattered in all."""
+"""Several runs side by side: what differs between them, how each went, and which parameters mattered in all of them."""
 
 import math
 import string
@@ -12,43 +12,24 @@ from digit_search.records import TrialStatus
 from digit_search.report.formats import MISSING, flatten
 from digit_search.report.importance import Importance, Placed, importances, placed
 from digit_search.report.run_data import RunData, load_run_data
-from digit_search.report.summary import Summary, summarize
+from digit_search.report.summary import Score, Summary, summarize
 from digit_search.report.tables import epoch_cell, number_cell, text_cell, to_csv
 from digit_search.report.timeline import WorkClock
-from digit_search.run.events import EpochReported, read_events
 from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import ranked
 from digit_search.selection.statistics import tied
 
 MAX_RUNS = len(string.ascii_uppercase)
 SURROUNDINGS = ("versions", "hardware", "commit", "data", "split")
-"""Parts of environment.json that can make a difference."""
-COLUMNS = (
-    *(
-        "letter",
-        "run",
-        "folder",
-        "finished",
-        "trials",
-        "completed",
-        "stopped",
-        "failed",
-        "epochs",
-        "images",
-        "wall_seconds",
-        "trial_seconds",
-    ),
-    *("devices", "embedded_sample", "num_validation", "winner", "val_accuracy", "val_accuracy_low", "val_accuracy_high", "val_loss"),
-    *("baseline_accuracy", "final_val_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high"),
-)
+"""Parts of environment.json that can change the results."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run had come after a report of a trial."""
+    """The best score of a run so far, at one report of a trial."""
 
     images: int
-    """Training images until then, of all trials; repeats after an interruption counted."""
+    """Training images of all trials up to this report, including epochs that a resume repeated."""
     seconds: float
     """Of work since the run's first event."""
     best_accuracy: float
@@ -59,12 +40,12 @@ class ComparedRun:
     """One of the runs."""
 
     letter: str
-    """What pictures and tables call it."""
+    """Its name in pictures and tables."""
     data: RunData
     summary: Summary
     progress: Sequence[Progress]
     settings: Mapping[str, str]
-    """Every setting by its dotted name."""
+    """Every setting, by its dotted name."""
     surroundings: Mapping[str, str]
 
     @property
@@ -83,16 +64,16 @@ class MergedImportance:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All that the comparison's page, table and JSON are made from."""
+    """What the comparison's page, table and JSON are made from."""
 
     runs: Sequence[ComparedRun]
     settings: Mapping[str, tuple[str, ...]]
-    """The settings that differ, a value a run."""
+    """The settings that differ, with one value for each run."""
     surroundings: Mapping[str, tuple[str, ...]]
     merged: Sequence[MergedImportance]
 
     def to_tree(self) -> dict[str, Any]:
-        """The same as nested dicts and lists of JSON's types, without the curves."""
+        """The comparison as nested dicts and lists of values that JSON has, without the curves."""
         letters = [run.letter for run in self.runs]
         return {
             "runs": [{"letter": run.letter, "folder": run.data.folder.display_path(), **run.summary.to_tree()} for run in self.runs],
@@ -102,21 +83,22 @@ class Comparison:
         }
 
     def to_csv(self) -> str:
-        """A row a run, its settings that differ in the last columns."""
-        rows = ([*_csv_row(run), *(text_cell(values[index]) for values in self.settings.values())] for index, run in enumerate(self.runs))
-        return to_csv((*COLUMNS, *self.settings), rows)
+        """One row for each run; the settings that differ are the last columns."""
+        rows = [_csv_cells(run) for run in self.runs]
+        settings = [[text_cell(values[index]) for values in self.settings.values()] for index in range(len(rows))]
+        return to_csv([*rows[0], *self.settings], ([*row.values(), *more] for row, more in zip(rows, settings, strict=True)))
 
 
 def compare(folders: Sequence[RunFolder]) -> Comparison:
-    """Read the runs and set them side by side, in the given order.
+    """Read the runs and compare them, in the given order.
 
     Raises:
-        RunFolderError: if a run is named twice, there are too many, or one's events are broken.
+        RunFolderError: if a run is given twice, there are too many, or the events of one are broken.
     """
     paths = [folder.location for folder in folders]
     twice = sorted({str(path) for path in paths if paths.count(path) > 1})
     if twice:
-        raise RunFolderError(f"{', '.join(twice)}: named more than once; a comparison wants different runs")
+        raise RunFolderError(f"{', '.join(twice)}: named more than once; expected different runs to compare")
     if len(folders) > MAX_RUNS:
         raise RunFolderError(f"expected at most {MAX_RUNS} runs to compare, found {len(folders)}")
     runs = [_compared(letter, folder) for letter, folder in zip(string.ascii_uppercase, folders, strict=False)]
@@ -132,28 +114,28 @@ def _compared(letter: str, folder: RunFolder) -> ComparedRun:
 
 
 def _progress(data: RunData) -> list[Progress]:
-    """The best accuracy of all trials so far after each report; those of trials that failed count as work, not as scores."""
+    """The best accuracy so far at each report. The reports of failed trials count as work, but their scores do not count."""
     failed = {record.trial for record in data.state.trials if record.status is TrialStatus.FAILED}
     clock = WorkClock(data.state.spans)
     images, best, points = 0, -math.inf, []
-    events = read_events(data.folder.events) if data.folder.events.exists() else ()
-    for event in sorted((event for event in events if isinstance(event, EpochReported)), key=lambda event: event.at):
-        images += event.metrics.images
-        if event.trial not in failed:
-            best = max(best, event.metrics.scored_accuracy)
-            points.append(Progress(images, clock.at(event.at), best))
+    reports = [(at, trial, metrics) for trial, reports in data.state.reports.items() for at, metrics in reports]
+    for at, trial, metrics in sorted(reports, key=lambda report: report[0]):
+        images += metrics.images
+        if trial not in failed:
+            best = max(best, metrics.scored_accuracy)
+            points.append(Progress(images, clock.at(at), best))
     return points
 
 
 def differing(tables: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The keys whose values are not the same in all tables, in the order in which they occur."""
+    """The keys whose values are not the same in all tables, in the order of their first occurrence."""
     keys = dict.fromkeys(key for table in tables for key in table)
     rows = {key: tuple(table.get(key, MISSING) for table in tables) for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 
 def _merged_importances(runs: Sequence[ComparedRun]) -> list[MergedImportance]:
-    """One for each space that at least two runs searched. A trial counts by its place in its own run: other data may score otherwise."""
+    """One for each space that at least two runs searched. A trial counts by its rank in its own run, as scores on other data differ."""
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
         groups.setdefault(repr(to_tree(run.data.settings)["search"]["space"]), []).append(run)
@@ -170,13 +152,8 @@ def _placed_trials(run: ComparedRun) -> list[Placed]:
     return placed([record.params for record in ranked(run.data.state.trials, run.data.rank_by)])
 
 
-def best_first(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
-    """The runs that have a winner, by its validation accuracy."""
-    return sorted((run for run in runs if run.summary.winner), key=lambda run: (-run.summary.winner.accuracy, run.letter))
-
-
 def same_validation_digits(runs: Sequence[ComparedRun]) -> bool | None:
-    """Whether all winners were measured on the same digits; None where a run's files do not tell."""
+    """Whether all winners were measured on the same digits; None where a run's files do not say so."""
     prints = {str(run.data.section("data").get("train_fingerprint", "")) for run in runs}
     if "" in prints:
         return None
@@ -185,45 +162,61 @@ def same_validation_digits(runs: Sequence[ComparedRun]) -> bool | None:
 
 
 def verdicts(comparison: Comparison) -> list[str]:
-    """How the best run's winner compares with those of the others, in words."""
-    order = best_first(comparison.runs)
-    if not order:
+    """How the best run's winner compares with the winners of the others, in words."""
+    winners = [(run, run.summary.winner) for run in comparison.runs if run.summary.winner]
+    if not winners:
         return ["No run has a trial that can be chosen yet."]
-    lines = [_verdict(order[0], other) for other in order[1:]]
-    same = same_validation_digits(order)
-    if len(order) > 1 and same is not True:
-        why = "Their files do not tell whether the" if same is None else "The"
-        lines.append(
-            f"{why} runs were {'' if same is None else 'not '}validated on the same digits, so part of a difference may be theirs."
-        )
+    winners.sort(key=lambda pair: (-pair[1].accuracy, pair[0].letter))
+    lines = [_verdict(*winners[0], *other) for other in winners[1:]]
+    if len(winners) > 1:
+        same_digits = same_validation_digits([run for run, _ in winners])
+        if same_digits is None:
+            lines.append("It is unknown whether the runs were validated on the same digits. If not, this may explain part of a difference.")
+        elif not same_digits:
+            lines.append("The runs were not validated on the same digits, which may explain part of a difference.")
     return lines
 
 
-def _verdict(best: ComparedRun, other: ComparedRun) -> str:
-    first, second = best.summary, other.summary
-    points = 100 * (first.winner.accuracy - second.winner.accuracy)
-    more = f"{points:.2f} percentage points more than" if points >= 0.005 else "as much as"
-    told = f"{best.letter}'s winner, trial {first.winner.trial}, reads {more} {other.letter}'s, trial {second.winner.trial}"
-    if not first.num_validation or not second.num_validation:
-        return f"{told}; whether that is more than chance cannot be said, as the number of validation digits is unknown."
-    if tied(first.winner.accuracy, second.winner.accuracy, first.num_validation, second.num_validation):
-        return f"{told}: chance alone does that, they are tied."
-    return f"{told}: more than chance explains."
+def _verdict(best: ComparedRun, winner: Score, other: ComparedRun, second: Score) -> str:
+    points = 100 * (winner.accuracy - second.accuracy)
+    difference = f"is {points:.2f} percentage points more accurate than" if points >= 0.005 else "is as accurate as"
+    text = f"{best.letter}'s winner, trial {winner.trial}, {difference} {other.letter}'s, trial {second.trial}"
+    n, other_n = best.summary.num_validation, other.summary.num_validation
+    if not n or not other_n:
+        return f"{text}; nobody can say whether that is more than chance, because the number of validation digits is unknown."
+    if tied(winner.accuracy, second.accuracy, n, other_n):
+        return f"{text}: chance explains this difference, they are tied."
+    return f"{text}: more than chance explains."
 
 
-def _csv_row(run: ComparedRun) -> list[str]:
+def _csv_cells(run: ComparedRun) -> dict[str, str]:
+    """The run's cells by column, without its settings."""
     summary, cost = run.summary, run.summary.cost
-    winner, final = summary.winner, summary.final_model
-    test = (final.test_accuracy, *(final.test_bounds or (None, None))) if final else (None, None, None)
-    statuses = [str(cost.trials_by_status.get(status, 0)) for status in ("completed", "stopped", "failed")]
-    sample = "" if summary.embedded_sample is None else str(summary.embedded_sample).lower()
-    accuracies = (winner.accuracy, *(winner.bounds or (None, None)), winner.loss) if winner else (None,) * 4
-    return [
-        *(run.letter, text_cell(run.name), text_cell(run.data.folder.display_path()), str(summary.finished).lower()),
-        *(str(sum(cost.trials_by_status.values())), *statuses, epoch_cell(cost.num_epochs), str(cost.num_images)),
-        *(number_cell(cost.wall_seconds and round(cost.wall_seconds, 3)), number_cell(round(cost.trial_seconds, 3))),
-        *(text_cell(", ".join(cost.devices)), sample, number_cell(summary.num_validation), str(winner.trial) if winner else ""),
-        *(number_cell(value) for value in accuracies),
-        *(number_cell(summary.baseline.accuracy if summary.baseline else None), number_cell(final.val_accuracy if final else None)),
-        *(number_cell(value) for value in test),
-    ]
+    winner, baseline, final = summary.winner, summary.baseline, summary.final_model
+    low, high = (winner and winner.bounds) or (None, None)
+    test_low, test_high = (final and final.test_bounds) or (None, None)
+    return {
+        "letter": run.letter,
+        "run": text_cell(run.name),
+        "folder": text_cell(run.data.folder.display_path()),
+        "finished": str(summary.finished).lower(),
+        "trials": str(sum(cost.trials_by_status.values())),
+        **{status: str(cost.trials_by_status.get(status, 0)) for status in ("completed", "stopped", "failed")},
+        "epochs": epoch_cell(cost.num_epochs),
+        "images": str(cost.num_images),
+        "wall_seconds": number_cell(cost.wall_seconds and round(cost.wall_seconds, 3)),
+        "trial_seconds": number_cell(round(cost.trial_seconds, 3)),
+        "devices": text_cell(", ".join(cost.devices)),
+        "embedded_sample": "" if summary.embedded_sample is None else str(summary.embedded_sample).lower(),
+        "num_validation": number_cell(summary.num_validation),
+        "winner": str(winner.trial) if winner else "",
+        "val_accuracy": number_cell(winner.accuracy if winner else None),
+        "val_accuracy_low": number_cell(low),
+        "val_accuracy_high": number_cell(high),
+        "val_loss": number_cell(winner.loss if winner else None),
+        "baseline_accuracy": number_cell(baseline.accuracy if baseline else None),
+        "final_val_accuracy": number_cell(final.val_accuracy if final else None),
+        "test_accuracy": number_cell(final.test_accuracy if final else None),
+        "test_accuracy_low": number_cell(test_low),
+        "test_accuracy_high": number_cell(test_high),
+    }

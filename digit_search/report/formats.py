@@ -1,4 +1,4 @@
-"""How numbers, times and foreign text are written wherever a person reads them."""
+"""How numbers, times and foreign text are written for people."""
 
 import json
 import math
@@ -7,24 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_BREAKING_SPACES = re.compile(r"[^\S\N{NO-BREAK SPACE}]+")
 MISSING = "–"
 UNIT_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def clean_text(text: str) -> str:
-    """Replace what no UTF-8 file, XML or terminal should hold: lone surrogates, control characters but tab and line ends,
-    and those that turn the direction of writing, which can make a text read as another."""
+    """Replace characters that no UTF-8 file, XML or terminal should hold: lone surrogates, control characters except tabs and line ends,
+    and characters that reverse the direction of writing, with which one text can look like another."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def one_line(text: str, limit: int = 120) -> str:
     """The text on one line, cut to `limit` characters."""
-    joined = " ".join(clean_text(text).split())
+    joined = _BREAKING_SPACES.sub(" ", clean_text(text)).strip()
     return joined if len(joined) <= limit else joined[: limit - 1] + "…"
 
 
 def percent(fraction: float | None, decimals: int = 2) -> str:
-    """0.975 as `97.50 %`, not to be broken over two lines."""
+    """0.975 as `97.50 %`, with a space that does not break."""
     return MISSING if fraction is None else f"{100 * fraction:.{decimals}f}{UNIT_SPACE}%"
 
 
@@ -34,12 +35,17 @@ def interval(bounds: tuple[float, float] | None, decimals: int = 1) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits, whole numbers as such."""
+    """A number with this many significant digits; a whole number without decimals."""
     if value is None:
         return MISSING
     if math.isfinite(value) and 1000 <= abs(value) < 1e6:
         return f"{value:.0f}"
     return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e6 else f"{value:.{digits}g}"
+
+
+def value_text(value: str | float) -> str:
+    """A parameter's value, which is a text or a number."""
+    return value if isinstance(value, str) else number(value)
 
 
 def count(value: int | None) -> str:
@@ -80,7 +86,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def time_unit(seconds: float) -> tuple[float, str]:
-    """Seconds of a unit that makes a span readable, and its name."""
+    """The unit that makes a time span readable: its seconds and its name."""
     if seconds < 180:
         return 1.0, "seconds"
     return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")

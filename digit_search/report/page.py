@@ -1,89 +1,108 @@
-"""report.html: the whole comparison of the trials in one file that needs no network."""
+"""report.html: the comparison of the trials in one file that needs no network."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from digit_search.config.loading import to_toml
-from digit_search.records import TrialOrigin, TrialRecord
+from digit_search.config.search_space import ParamValue
+from digit_search.records import PARAM_NAMES, TrialOrigin, TrialRecord
 from digit_search.report.formats import flatten
-from digit_search.report.html import Html, element, join, link
-from digit_search.report.importance import Importance
-from digit_search.report.page_frame import html_page
-from digit_search.report.page_model import model_part
-from digit_search.report.page_result import bullets, facts, gaps_section, picture, result_section, section
-from digit_search.report.page_trials import narrow_css, trial_details, trials_table
+from digit_search.report.model_quality import ModelQuality, ShownDigit, mistakes, model_quality, sample_digits
 from digit_search.report.parameters import param_scale
 from digit_search.report.plots.contour import contour_plot
-from digit_search.report.plots.curves import learning_curves
+from digit_search.report.plots.curves import learning_curves, retrain_curves
 from digit_search.report.plots.importance import importance_plot
+from digit_search.report.plots.model import class_plot, reliability_plot
 from digit_search.report.plots.parallel import parallel_coordinates
+from digit_search.report.plots.scores import comparison
 from digit_search.report.plots.search import history_plots, scored_points, slice_plots
+from digit_search.report.plots.svg import Picture
 from digit_search.report.plots.timeline import timeline
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import Summary
+from digit_search.report.tables import extra_param_names
+from digit_search.report.templating import render_html
 from digit_search.report.timeline import WorkClock
-from digit_search.report.wording import METHODS, importance_verdict, state
+from digit_search.report.trials import param_values, trial_details, trials_table
+from digit_search.report.wording import METHODS, SAMPLE_NOTICE, sentences
 from digit_search.selection.ranking import ranked
 
-NO_SCORE = "There is nothing to show yet: no trial has a score."
-NO_TRIAL = "No trial has begun."
-NO_TIMES = "No trial tells when it began, so there is no timeline."
-TOO_MANY = "There are too many trials for a timeline; events.jsonl tells when each began and ended."
 MAX_DRAWN = 900
 NUM_BEST_DRAWN = 100
-NAVIGATION = (
-    *(("result", "Result"), ("gaps", "What was not done"), ("trials", "Trials"), ("curves", "Learning curves"), ("search", "The search")),
-    *(("model", "The final model"), ("details", "Each trial"), ("made", "How it was made")),
-)
 
 
 def build_page(run: RunData, summary: Summary) -> str:
     """The page as HTML, the same for the same files."""
-    title = f"{summary.run}: report of the search"
-    return html_page(title, _header(summary), _main(run, summary), more_css=narrow_css(run.state.trials))
-
-
-def _header(summary: Summary) -> Html:
-    links = (element("li", link(text, f"#{name}")) for name, text in NAVIGATION)
-    navigation = element("nav", element("ul", *links), aria_label="Sections")
-    return element("header", element("h1", f"Run {summary.run}"), element("p", state(summary), class_="muted"), navigation)
-
-
-def _main(run: RunData, summary: Summary) -> Html:
-    records, history = run.state.trials, run.state
-    curves = picture(learning_curves(drawn_trials(run), history.rungs, run.rank_by, history.confirmed), NO_SCORE)
-    nothing = element("p", NO_TRIAL, class_="missing")
-    return element(
-        "main",
-        result_section(run, summary),
-        gaps_section(run, summary),
-        section("trials", "Trials", trials_table(run) if records else nothing),
-        section("curves", "Learning curves", curves),
-        section("search", "The search", _search_part(run, summary)),
-        section("model", "The final model", model_part(run)),
-        section("details", "Each trial", trial_details(run) if records else nothing),
-        section("made", "How it was made", _made_part(run)),
+    table = trials_table(run)
+    details = trial_details(run, table)
+    return render_html(
+        "report.html.j2",
+        summary=summary,
+        sentences=sentences(run, summary),
+        sample_notice=SAMPLE_NOTICE,
+        winner=_winner_card(run, summary),
+        scores=comparison(summary),
+        table=table,
+        search=_search_pictures(run, summary),
+        model=_model_part(run),
+        details=details,
+        detailed={trial.row.record.trial for trial in details},
+        methods=METHODS,
+        environment=flatten(run.environment),
+        config=to_toml(run.settings),
+        files=[path.name + ("/" if path.is_dir() else "") for path in _files_beside(run) if path.exists()],
     )
 
 
-def _search_part(run: RunData, summary: Summary) -> Html:
-    records, space = drawn_trials(run), run.settings.search.space
-    history, slices = history_plots(records, run.rank_by), slice_plots(records, run.rank_by, space)
-    few = "" if len(records) == len(run.state.trials) else f"The pictures show {len(records)} of {len(run.state.trials)} trials."
-    note = "Each trial at its best epoch. A stopped trial had fewer epochs to get there, so compare like with like."
-    sliced = element("div", *(picture(drawn, "") for drawn in slices), class_="plots")
-    return join(
-        element("p", few, class_="muted") if few else "",
-        element("div", *(picture(drawn, "") for drawn in history), class_="plots") if history else element("p", NO_SCORE, class_="missing"),
-        join(element("h3", "Accuracy along each parameter"), element("p", note, class_="muted"), sliced) if slices else "",
-        _importance_part(run, summary.importances, summary.num_candidates) if history else "",
-        picture(parallel_coordinates(records, run.rank_by, space), "") if history else "",
-        picture(None if few else timeline(records, WorkClock(run.state.spans), run.state.reports), TOO_MANY if few else NO_TIMES),
+@dataclass(frozen=True, slots=True)
+class WinnerCard:
+    """The winner's parameters and seed."""
+
+    params: Sequence[tuple[str, ParamValue]]
+    seed: int
+
+
+def _winner_card(run: RunData, summary: Summary) -> WinnerCard | None:
+    winner = summary.winner
+    record = next((record for record in run.state.trials if winner and record.trial == winner.trial), None)
+    if record is None:
+        return None
+    return WinnerCard(param_values(record.params, (*PARAM_NAMES[:4], *extra_param_names([record]))), record.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPictures:
+    """The pictures of the search; None or empty where there is nothing to draw."""
+
+    num_drawn: int
+    curves: Picture | None
+    history: Sequence[Picture]
+    slices: Sequence[Picture]
+    importance: Sequence[Picture]
+    parallel: Picture | None
+    timeline: Picture | None
+    """Also None where not all trials are drawn."""
+
+
+def _search_pictures(run: RunData, summary: Summary) -> SearchPictures:
+    state, rank_by, space = run.state, run.rank_by, run.settings.search.space
+    records = drawn_trials(run)
+    history = history_plots(records, rank_by)
+    is_whole = len(records) == len(state.trials)
+    return SearchPictures(
+        num_drawn=len(records),
+        curves=learning_curves(records, state.rungs, rank_by, state.confirmed),
+        history=history,
+        slices=slice_plots(records, rank_by, space),
+        importance=_importance_pictures(run, summary, records) if history else (),
+        parallel=parallel_coordinates(records, rank_by, space) if history else None,
+        timeline=timeline(records, WorkClock(state.spans), state.reports) if is_whole else None,
     )
 
 
 def drawn_trials(run: RunData) -> Sequence[TrialRecord]:
-    """All trials, or of very many the best, the baseline, and every so manieth of the others, so that the page stays small."""
+    """All trials, or of very many the best, the baseline, and every n-th of the rest, so that the page stays small."""
     records = run.state.trials
     if len(records) <= MAX_DRAWN:
         return records
@@ -92,38 +111,42 @@ def drawn_trials(run: RunData) -> Sequence[TrialRecord]:
     return [record for record in records if record.trial in kept or record.origin is TrialOrigin.BASELINE]
 
 
-def _importance_part(run: RunData, found: Sequence[Importance], num_trials: int) -> Html:
+def _importance_pictures(run: RunData, summary: Summary, records: Sequence[TrialRecord]) -> list[Picture]:
     """Which parameters matter, and the accuracy over the two that matter most."""
-    points = scored_points(drawn_trials(run), run.rank_by)
-    space = run.settings.search.space
-    chosen = [record for record, _ in points]
-    told = element("p", importance_verdict(found, num_trials))
-    if not found:
-        return join(element("h3", "What matters most"), told)
-    scales = [param_scale(importance.name, chosen, space.get(importance.name)) for importance in found[:2]]
-    drawn = [importance_plot(found, num_trials), *([contour_plot(points, *scales)] if len(scales) == 2 else [])]
-    return join(element("h3", "What matters most"), told, element("div", *(picture(each, "") for each in drawn if each), class_="plots"))
+    found, space = summary.importances, run.settings.search.space
+    points = scored_points(records, run.rank_by)
+    scored = [record for record, _ in points]
+    pictures = [importance_plot(found, summary.num_candidates)]
+    if len(found) >= 2:
+        across, up = (param_scale(importance.name, scored, space.get(importance.name)) for importance in found[:2])
+        pictures.append(contour_plot(points, across, up))
+    return [picture for picture in pictures if picture]
 
 
-def _made_part(run: RunData) -> Html:
-    files = [path for path in _shown_files(run) if path.exists()]
-    places = [(link(path.name + ("/" if path.is_dir() else ""), path.name)) for path in files]
-    environment = (
-        facts(flatten(run.environment)) if run.environment else element("p", "The environment was not recorded.", class_="missing")
-    )
-    return join(
-        element("h3", "How to read the numbers"),
-        bullets(METHODS),
-        element("h3", "Where it ran"),
-        environment,
-        element("h3", "Settings"),
-        element("details", element("summary", "All settings, as in config.toml"), element("pre", to_toml(run.settings))),
-        element("h3", "Files beside this page"),
-        bullets(places) if places else element("p", "None.", class_="missing"),
-    )
+@dataclass(frozen=True, slots=True)
+class ModelPart:
+    """The final model's pictures and digits."""
+
+    retraining: Sequence[Picture]
+    quality: ModelQuality | None
+    """None where there are no predictions; the rest is then empty."""
+    pictures: Sequence[Picture]
+    samples: Sequence[ShownDigit]
+    mistakes: Sequence[ShownDigit]
 
 
-def _shown_files(run: RunData) -> list[Path]:
+def _model_part(run: RunData) -> ModelPart | None:
+    """None before the winner was retrained."""
+    if run.state.retraining is None:
+        return None
+    retraining, quality = retrain_curves(run.state.retraining), model_quality(run.predictions)
+    if run.predictions is None or quality is None:
+        return ModelPart(retraining, None, (), (), ())
+    pictures = [class_plot(run.predictions), reliability_plot(run.predictions)]
+    return ModelPart(retraining, quality, pictures, sample_digits(run.predictions), mistakes(run.predictions))
+
+
+def _files_beside(run: RunData) -> list[Path]:
     folder = run.folder
     tables = [folder.config, folder.environment, folder.trials, folder.epochs, folder.rungs, folder.best, folder.report_md]
     return [*tables, folder.weights, folder.solution, folder.study, folder.log, folder.tune]

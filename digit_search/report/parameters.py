@@ -1,4 +1,4 @@
-"""How a searched parameter is laid out along an axis."""
+"""How the values of a searched parameter are placed along an axis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ LABELS = {
 }
 MAX_CATEGORIES = 12
 MAX_TICK_LETTERS = 26
-"""More than that would touch along the axis of half a row."""
+"""With more letters the tick labels of a picture of half the page's width would overlap."""
 ROUND_STEPS = [1, 2, 5, 10]
 """matplotlib's own choice, with 1.5 and 3 in it, gives ticks such as 0.45."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParamScale:
-    """Where a parameter's values stand."""
+    """Where the values of a parameter are on an axis."""
 
     name: str
     categories: tuple[ParamValue, ...]
@@ -50,7 +50,7 @@ class ParamScale:
         return self.position(getattr(record.params, self.name))
 
     def step_aside(self, trial: int, ratio: float = 0.618034) -> float:
-        """A small step that keeps equal values from hiding each other: by the golden ratio, so the same for the same trial."""
+        """A small shift, so that equal values do not hide each other: by the golden ratio, so the same for the same trial."""
         return ((trial * ratio) % 1 - 0.5) * 0.4 if self.is_coarse else 0.0
 
     @property
@@ -78,7 +78,7 @@ class ParamScale:
 
 
 def shown_params(records: Sequence[TrialRecord]) -> list[str]:
-    """The core four and whatever else differs between trials."""
+    """The core four, and the other parameters that differ between trials."""
     rest = PARAM_NAMES[len(CORE_PARAM_NAMES) :]
     differing = differing_params([record.params for record in records])
     return [*CORE_PARAM_NAMES, *(name for name in rest if name in differing)]
@@ -93,7 +93,7 @@ def param_scale(name: str, records: Sequence[TrialRecord], dimension: Dimension 
     """Choose the scale for the values that occur in `records` (at least one).
 
     Args:
-        dimension: what the search space says of the parameter.
+        dimension: the parameter in the search space.
     """
     values = sorted({getattr(record.params, name) for record in records})
     is_choice = isinstance(dimension, Choice) and len(values) <= MAX_CATEGORIES

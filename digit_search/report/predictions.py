@@ -1,4 +1,4 @@
-"""The final model's predictions on the validation digits: how good it is class by class, and how far its confidence can be trusted."""
+"""The final model's predictions on the validation digits: its errors by class, and how well its confidence is calibrated."""
 
 import struct
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from digit_search.files.bounded_io import max_file_bytes, read_bounded
 NUM_CLASSES = 10
 NUM_PIXELS = 784
 NUM_BINS = 15
-"""As many as Guo et al. (2017), On Calibration of Modern Neural Networks, take for the expected calibration error."""
+"""As in Guo et al. (2017), On Calibration of Modern Neural Networks, for the expected calibration error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """`n` validation digits and what the final model said of them."""
+    """`n` validation digits and what the final model predicted."""
 
     rows: np.ndarray
     """int32[n]: rows of train.csv, from 0."""
@@ -52,7 +52,7 @@ def load_predictions(path: Path) -> Predictions:
     """Read `validation.arrow`.
 
     Raises:
-        DataError: if it is no Arrow file, or its columns are not row, label, probabilities[10] and pixels[784].
+        DataError: if it is not an Arrow file, or its columns are not row, label, probabilities[10] and pixels[784].
     """
     try:
         table = _read_plain_arrow(read_bounded(path, max_file_bytes()))
@@ -70,10 +70,10 @@ def load_predictions(path: Path) -> Predictions:
 
 
 def _read_plain_arrow(content: bytes) -> pa.Table:
-    """Read an Arrow file that is not compressed: 1 MB of a compressed one could unpack to many GB, and pyarrow (26) sets no limit."""
+    """Read an Arrow file message by message, and refuse compressed ones: 1 MB could unpack to many GB, and pyarrow 26 has no limit."""
     messages = list(pa.ipc.MessageReader.open_stream(pa.BufferReader(content[8:])))
     if content[:6] != b"ARROW1" or not messages:
-        raise ValueError("no Arrow file")
+        raise ValueError("not an Arrow file")
     if any(_is_compressed(message.metadata.to_pybytes()) for message in messages[1:]):
         raise ValueError("a compressed file, which no run writes")
     schema = pa.ipc.read_schema(messages[0])
@@ -81,14 +81,17 @@ def _read_plain_arrow(content: bytes) -> pa.Table:
 
 
 def _is_compressed(metadata: bytes) -> bool:
-    """Whether a message (Arrow's format/Message.fbs) holds a RecordBatch, its field 2, that has a BodyCompression, field 3 of that."""
+    """Whether a message holds a RecordBatch (its field 2 in Arrow's format/Message.fbs) with a BodyCompression (field 3 of that).
+
+    pyarrow has no function that says so. `MessageReader` has already checked that the offsets are inside of `metadata`.
+    """
     (message,) = struct.unpack_from("<I", metadata, 0)
     header = _flat_field(metadata, message, 2)
     return not header or bool(_flat_field(metadata, header + struct.unpack_from("<I", metadata, header)[0], 3))
 
 
 def _flat_field(data: bytes, table: int, number: int) -> int:
-    """Where a flatbuffer's table keeps a field, 0 where it has none."""
+    """The position of a field in a flatbuffer's table, 0 where the table does not have it."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     slot = 4 + 2 * number
     offset = struct.unpack_from("<H", data, vtable + slot)[0] if slot < struct.unpack_from("<H", data, vtable)[0] else 0
@@ -102,12 +105,12 @@ def _check_columns(table: pa.Table) -> None:
         column = table[name]
         kind = (column.type.list_size, column.type.value_type) if pa.types.is_fixed_size_list(column.type) else column.type
         if kind != wanted or column.null_count:
-            raise ValueError(f"{name} as {column.type} with {column.null_count} gaps")
+            raise ValueError(f"{name} as {column.type} with {column.null_count} missing values")
 
 
 def _check(predictions: Predictions) -> None:
     if not np.isfinite(predictions.probabilities).all():
-        raise ValueError("a probability that is no number")
+        raise ValueError("a probability that is not a number")
     if len(predictions) and predictions.labels.max() >= NUM_CLASSES:
         raise ValueError(f"the label {predictions.labels.max()}")
 
@@ -118,31 +121,31 @@ def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """int64[10, 10]: how many digits of the row's label were taken for the column's digit."""
+    """int64[10, 10]: how many digits of the row's label were classified as the column's digit."""
     matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
     np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
     return matrix
 
 
 def precision_recall(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two float64[10]: of the digits taken for a class, the share that is one; of a class's digits, the share that was found.
+    """Two float64[10]: the share of correct ones among the digits classified as a class, and among the digits of that class.
 
-    NaN where there is nothing to take the share of.
+    NaN for a class without any.
     """
-    right = np.diag(matrix).astype(float)
+    correct = np.diag(matrix).astype(float)
     with np.errstate(invalid="ignore"):
-        return right / matrix.sum(axis=0), right / matrix.sum(axis=1)
+        return correct / matrix.sum(axis=0), correct / matrix.sum(axis=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceBin:
-    """The digits whose confidence lies in (low, high]."""
+    """The digits whose confidence is in (low, high]."""
 
     low: float
     high: float
     num_digits: int
     confidence: float
-    """Mean over the digits, as `accuracy`."""
+    """Mean over the digits; `accuracy` too."""
     accuracy: float
 
 
@@ -165,7 +168,7 @@ def calibration_error(bins: list[ConfidenceBin]) -> float:
 
 
 def most_confidently_wrong(predictions: Predictions, num_digits: int) -> np.ndarray:
-    """int64: up to `num_digits` indices of misread digits, the most confident first, ties in the order of the file."""
+    """int64: up to `num_digits` indices of misclassified digits, the most confident first; ties in the order of the file."""
     wrong = np.flatnonzero(~predictions.correct)
     return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:num_digits]
 

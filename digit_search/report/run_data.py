@@ -1,4 +1,4 @@
-"""Everything that a run's folder tells, read tolerantly: a report must also come out of a run that was cut off."""
+"""The files of a run's folder, read tolerantly: an interrupted run must also get a report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from digit_search.run.state import RunState, load_state
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """The files of a run, parsed."""
+    """The parsed files of a run."""
 
     folder: RunFolder
     settings: RunSettings = field(default_factory=RunSettings)
-    """The defaults where config.toml could not be read; `gaps` then says so."""
+    """The defaults where config.toml cannot be read; `gaps` then says so."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     state: RunState = field(default_factory=RunState)
     predictions: Predictions | None = None
@@ -31,48 +31,39 @@ class RunData:
         return self.settings.search.rank_by
 
     def section(self, name: str) -> Mapping[str, Any]:
-        """A table of environment.json; an empty one where it is missing or no table."""
+        """A table of environment.json, empty where it is missing or not a table."""
         value = self.environment.get(name)
         return value if isinstance(value, Mapping) else {}
 
     @property
     def num_validation(self) -> int | None:
-        """The digits that every trial was validated on, None where no file tells."""
-        told = self.section("split").get("num_validation")
-        if isinstance(told, int) and told > 0:
-            return told
+        """How many digits every trial was validated on, None where no file says so."""
+        num_validation = self.section("split").get("num_validation")
+        if isinstance(num_validation, int) and num_validation > 0:
+            return num_validation
         return self.state.retraining.num_validation if self.state.retraining else None
 
 
-def load_trials(folder: RunFolder) -> tuple[RunState, str]:
-    """Read what the tables need: the history (empty before the first event) and the metric that trials are ranked by.
+def load_run_data(folder: RunFolder, state: RunState | None = None) -> RunData:
+    """Read the files of the run; events.jsonl only where `state` is None.
 
     Raises:
-        RunFolderError: if events.jsonl is broken.
+        RunFolderError: if events.jsonl exists but is broken. Everything else is made from it, so there is no report without it.
     """
-    settings, _ = _load_settings(folder)
-    return _load_state(folder)[0], settings.search.rank_by
-
-
-def load_run_data(folder: RunFolder) -> RunData:
-    """Read all files of the run.
-
-    Raises:
-        RunFolderError: if events.jsonl is there but broken: it is the truth that everything else is made from.
-    """
-    settings, settings_gap = _load_settings(folder)
+    settings, settings_gap = load_run_settings(folder)
     environment, environment_gap = _load_environment(folder)
-    state, state_gap = _load_state(folder)
+    state, state_gap = load_run_state(folder) if state is None else (state, "")
     predictions, predictions_gap = _load_predictions(folder)
     gaps = tuple(gap for gap in (settings_gap, environment_gap, state_gap, predictions_gap) if gap)
     return RunData(folder, settings, environment, state, predictions, gaps)
 
 
-def _load_settings(folder: RunFolder) -> tuple[RunSettings, str]:
+def load_run_settings(folder: RunFolder) -> tuple[RunSettings, str]:
+    """The run's settings, or the defaults and what is wrong with config.toml."""
     try:
         return load_settings(folder.config), ""
     except ConfigError as error:
-        return RunSettings(), f"config.toml could not be read, so the default settings are taken for this report ({error})"
+        return RunSettings(), f"config.toml could not be read, so this report uses the default settings ({error})"
 
 
 def _load_environment(folder: RunFolder) -> tuple[Mapping[str, Any], str]:
@@ -82,10 +73,17 @@ def _load_environment(folder: RunFolder) -> tuple[Mapping[str, Any], str]:
         return {}, "environment.json is missing: versions, hardware and the size of the validation set are unknown"
     except (OSError, ValueError) as error:
         return {}, f"environment.json could not be read ({error}): versions, hardware and the size of the validation set are unknown"
-    return (environment, "") if isinstance(environment, dict) else ({}, "environment.json holds no JSON object, so nothing of it is shown")
+    if not isinstance(environment, dict):
+        return {}, "environment.json does not hold a JSON object, so nothing of it is shown"
+    return environment, ""
 
 
-def _load_state(folder: RunFolder) -> tuple[RunState, str]:
+def load_run_state(folder: RunFolder) -> tuple[RunState, str]:
+    """The run's state, or an empty one and what is wrong where there are no events.
+
+    Raises:
+        RunFolderError: if events.jsonl is broken.
+    """
     if not folder.events.exists():
         return RunState(), "events.jsonl is missing: no trial of this run is known"
     return load_state(folder.events), ""

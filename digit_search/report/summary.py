@@ -1,31 +1,26 @@
-"""The numbers that a reader wants first: who won, by how much, at what cost, and what is missing."""
+"""The numbers of the first screen: the winner, by how much it won, and what the run cost."""
 
 import itertools
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
-from digit_search.report.commands import repeat_command, submit_command
 from digit_search.report.importance import Importance, importances, placed
 from digit_search.report.run_data import RunData
 from digit_search.report.timeline import WorkClock, worker_lanes
-from digit_search.selection.ranking import (
-    ConfirmedScore,
-    best_epoch,
-    confirmed_scores,
-    ranked,
-    select_best,
-    winner_first,
-)
+from digit_search.run.layout import RunFolder
+from digit_search.selection.ranking import ConfirmedScore, best_epoch, confirmed_scores, ranked, select_best, winner_first
 from digit_search.selection.statistics import tied, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one trial reached in its best epoch. Accuracies lie in [0, 1]."""
+    """What one trial reached in its best epoch. Accuracies are in [0, 1]."""
 
     trial: int
     status: TrialStatus
@@ -33,21 +28,21 @@ class Score:
     accuracy: float
     loss: float
     bounds: tuple[float, float] | None
-    """The 95 % interval of the accuracy, None where the number of validation digits is unknown, as `tied_with_winner`."""
+    """The 95 % interval of the accuracy. It and `tied_with_winner` are None where the number of validation digits is unknown."""
     tied_with_winner: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class FinalModel:
-    """What the retrained winner is worth."""
+    """The retrained winner and its scores."""
 
     trial: int
     best_epoch: float
     num_epochs: float
     num_reused_epochs: float
-    """The first of them, which the search had trained already: retraining goes on from the trial's checkpoint."""
+    """The first of them, which the search had already trained: retraining resumes from the trial's checkpoint."""
     train_seconds: float
-    """Of all its epochs, the reused ones included."""
+    """Of all its epochs, including the reused ones."""
     val_accuracy: float
     val_loss: float
     val_bounds: tuple[float, float] | None
@@ -64,21 +59,21 @@ class Cost:
 
     trials_by_status: dict[str, int]
     num_epochs: float
-    """Of all trials together; parts of an epoch count as such."""
+    """Of all trials together, including parts of epochs."""
     num_images: int
-    """Training images, repeats counted, the retraining's own included."""
+    """Training images of all trials and of the retraining, counted as often as they were used."""
     trial_seconds: float
-    """Of all trials added up: more than the wall time where several ran at a time."""
+    """Of all trials added up: more than the wall time where several ran at once."""
     wall_seconds: float | None
-    """From the first event to the last, without the rests between an interruption and a resume; None before the first event."""
+    """From the first event to the last, without the pauses between an interruption and a resume; None before the first event."""
     rest_seconds: float
-    """Those rests."""
+    """Those pauses."""
     devices: tuple[str, ...]
     nodes: tuple[str, ...]
     num_workers: int | None
-    """Trials that ran at a time, None where no trial tells when it began."""
+    """How many trials ran at once; None where no start time is recorded."""
     processor: str
-    """As the system names it; empty where unknown."""
+    """The system's name for it; empty where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +93,15 @@ class Summary:
     """Other trials, best first, whose accuracy differs from the winner's by no more than chance."""
     num_candidates: int
     warm_trials: dict[str, int]
-    """How many finished trials of which earlier runs the search knew of from the start."""
+    """For each earlier run of a warm start: how many of its finished trials the search started with."""
     confirmed: tuple[ConfirmedScore, ...]
-    """The best trials' fresh trainings, the winner's first; empty where they are off or not finished."""
+    """The best trials' fresh trainings, the winner's first; empty where `--confirm` is off or they are not finished."""
     final_model: FinalModel | None
     importances: tuple[Importance, ...]
-    """The parameters, the most important first; empty where the trials are too few."""
+    """Of the parameters, the most important first; empty where there are too few trials."""
     cost: Cost
     embedded_sample: bool | None
-    """Whether the embedded sample was used; None where no file tells."""
+    """Whether the embedded sample was used; None where no file says so."""
     repeat_command: str
     submit_command: str
     """Empty where there is no solution for Kaggle's test digits."""
@@ -117,12 +112,13 @@ class Summary:
 
 
 def summarize(run: RunData) -> Summary:
-    """Condense a run to the first screen of its report."""
+    """Compute the first screen of a run's report."""
     records, history = run.state.trials, run.state
     order = winner_first(ranked(records, run.rank_by), history.confirmed)
     scores = _scores(order, run.rank_by, run.num_validation)
     baselines = [score for record, score in zip(order, scores, strict=True) if record.origin is TrialOrigin.BASELINE]
     embedded = uses_embedded_sample(run)
+    can_submit = not embedded and run.folder.solution.exists()
     return Summary(
         run=run.folder.name,
         finished=_is_finished(history.phases),
@@ -141,15 +137,15 @@ def summarize(run: RunData) -> Summary:
         cost=_cost(run),
         embedded_sample=embedded,
         repeat_command=repeat_command(run.folder),
-        submit_command="" if embedded or not run.folder.solution.exists() else submit_command(run.folder),
+        submit_command=submit_command(run.folder) if can_submit else "",
     )
 
 
 def uses_embedded_sample(run: RunData) -> bool | None:
-    """Whether the run learned from the embedded sample; None where neither the environment nor the settings tell."""
-    told = run.section("data").get("embedded")
-    if isinstance(told, bool):
-        return told
+    """Whether the run used the embedded sample; None where neither the environment nor the settings say so."""
+    embedded = run.section("data").get("embedded")
+    if isinstance(embedded, bool):
+        return embedded
     return {"sample": True, "auto": None}.get(run.settings.data.dir, False)
 
 
@@ -182,7 +178,7 @@ def _scores(order: Sequence[TrialRecord], rank_by: str, num_validation: int | No
 
 
 def _reused_epochs(retraining: RetrainRecord, records: Sequence[TrialRecord]) -> list[EpochMetrics]:
-    """The retraining's reports that are the trial's own, handed over with its checkpoint: no clock runs twice alike."""
+    """The retraining's first epochs that came with the trial's checkpoint: they equal the trial's, including their times."""
     own = next((record.epochs for record in records if record.trial == retraining.trial), ())
     pairs = zip(retraining.epochs, own, strict=False)
     return [metrics for metrics, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
@@ -207,8 +203,8 @@ def _final_model(record: RetrainRecord, records: Sequence[TrialRecord]) -> Final
     )
 
 
-def _is_finished(phases: dict[str, float]) -> bool:
-    """Whether `done` is what began last; `resume` alone does not undo it, for a finished run may be retrained."""
+def _is_finished(phases: Mapping[str, float]) -> bool:
+    """Whether `done` is the latest phase. A `resume` after it does not count: a finished run may be retrained."""
     return "done" in phases and phases["done"] >= max(at for name, at in phases.items() if name != "resume")
 
 
@@ -233,3 +229,25 @@ def _cost(run: RunData) -> Cost:
         nodes=tuple(sorted({record.node for record in records if record.node})),
         num_workers=len(worker_lanes(records, clock, run.state.reports)) or None,
     )
+
+
+def repeat_command(folder: RunFolder) -> str:
+    """The command that runs the same search again."""
+    return f"python tune_main.py --config {_typed(folder, folder.config)} --name {shlex.quote(folder.name[:94] + '-again')}"
+
+
+def submit_command(folder: RunFolder) -> str:
+    """The command that submits the solution to Kaggle."""
+    message = shlex.quote(f"digit_search {folder.name}")
+    return f"kaggle competitions submit -c digit-recognizer -f {_typed(folder, folder.solution)} -m {message}"
+
+
+def _typed(folder: RunFolder, path: Path) -> str:
+    """The path as one types it in a shell: relative to the working directory where it is inside.
+
+    For a run in an object store it is only the name, because nobody knows yet where the run will be copied to.
+    """
+    if not folder.is_local:
+        return path.name
+    absolute = path.absolute()
+    return shlex.quote(str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path))

@@ -14,36 +14,34 @@ from digit_search.run.state import RunState
 from digit_search.selection.ranking import best_epoch, confirmed_scores, ranked, winner_first
 from digit_search.selection.statistics import wilson_interval
 
-TRIAL_COLUMNS = (
-    *("trial", "status", *CORE_PARAM_NAMES, "epochs", "best_epoch", "val_accuracy", "val_loss"),
-    *("images", "seconds", "device", "node", "seed", "error"),
-)
+SCORE_COLUMNS = ("epochs", "best_epoch", "val_accuracy", "val_loss")
+TRIAL_COLUMNS = ("trial", "status", *CORE_PARAM_NAMES, *SCORE_COLUMNS, "images", "seconds", "device", "node", "seed", "error")
 EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "images", "seconds")
 EMA_COLUMNS = ("ema_val_loss", "ema_val_accuracy")
 RUNG_COLUMNS = ("rung", "trial", "score", "decision")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")
-"""A spreadsheet takes a cell that begins with one of these for a formula, some also where they are full-width."""
+"""A spreadsheet treats a cell that begins with one of these as a formula; some also accept the full-width ones."""
 
 Cell = str | int | float | None
 
 
 def text_cell(text: str) -> str:
-    """The text as a cell that no spreadsheet runs, with LF as its line ends."""
+    """The text as a cell that no spreadsheet runs as a formula, with LF line ends."""
     cleaned = clean_text(text)
     guarded = f"'{cleaned}" if cleaned.startswith(FORMULA_STARTS) else cleaned
-    # Python's csv (seen in 3.12) quotes a lone CR only if lines end with it, and readers then take it for the end of the row.
+    # Python's csv (seen in 3.12) quotes a single CR only if lines end with it, and readers then treat it as the end of the row.
     return guarded.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def number_cell(value: float | None) -> str:
-    """The shortest text that reads back as the same number; nothing for None."""
+    """The shortest text that parses back to the same number; empty for None."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, int) else repr(float(value))
 
 
 def epoch_cell(epoch: float) -> str:
-    """An epoch, as an integer where it is whole."""
+    """An epoch, as an integer where it is a whole number."""
     return str(int(epoch)) if epoch == int(epoch) else repr(float(epoch))
 
 
@@ -61,7 +59,7 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def extra_param_names(records: Iterable[TrialRecord]) -> list[str]:
-    """The parameters beyond the core four that some trial sets to something else than the notebook's value."""
+    """The parameters beyond the core four that differ from the notebook's value in at least one trial."""
     default = TrialParams()
     records = list(records)
     extra = PARAM_NAMES[len(CORE_PARAM_NAMES) :]
@@ -82,7 +80,7 @@ def _trial_row(record: TrialRecord, rank_by: str, extra: Sequence[str]) -> list[
         number_cell(best.scored_accuracy) if best else "",
         number_cell(best.scored_loss) if best else "",
         str(record.images),
-        # A sum of floats carries noise in its last digits; a microsecond is more than a clock can tell.
+        # The last digits of a sum of floats are noise; a microsecond is finer than the clock.
         number_cell(round(record.seconds, 6)),
         *(text_cell(text) for text in (record.device, record.node)),
         str(record.seed),
@@ -92,16 +90,16 @@ def _trial_row(record: TrialRecord, rank_by: str, extra: Sequence[str]) -> list[
 
 
 def write_trials_csv(path: Path, records: Sequence[TrialRecord], rank_by: str = "val_accuracy") -> None:
-    """Write a row a trial, by trial number; `val_accuracy` and `val_loss` are the scored ones of the best epoch.
+    """Write one row for each trial, by trial number; `val_accuracy` and `val_loss` are the scored ones of the best epoch.
 
-    Parameters beyond the core four follow as further columns where some trial changes them.
+    Parameters beyond the core four are further columns where at least one trial changes them.
     """
     extra = extra_param_names(records)
     write_atomically(path, to_csv((*TRIAL_COLUMNS, *extra), (_trial_row(record, rank_by, extra) for record in records)))
 
 
 def write_epochs_csv(path: Path, records: Sequence[TrialRecord]) -> None:
-    """Write a row a trial and epoch; the averaged weights' scores follow as further columns where there are any."""
+    """Write one row for each trial and epoch; the scores of averaged weights are further columns where there are any."""
     averaged = any(metrics.ema_val_loss is not None or metrics.ema_val_accuracy is not None for r in records for metrics in r.epochs)
     columns = (*EPOCH_COLUMNS, *(EMA_COLUMNS if averaged else ()))
     rows = (
@@ -113,7 +111,7 @@ def write_epochs_csv(path: Path, records: Sequence[TrialRecord]) -> None:
 
 
 def write_rungs_csv(path: Path, rungs: Sequence[RungDecision]) -> None:
-    """Write ASHA's decisions in the order in which it took them."""
+    """Write ASHA's decisions in their order."""
     rows = (
         [epoch_cell(rung.rung_epochs), str(rung.trial), number_cell(rung.score), "passed" if rung.passed else "stopped"] for rung in rungs
     )
@@ -121,18 +119,18 @@ def write_rungs_csv(path: Path, rungs: Sequence[RungDecision]) -> None:
 
 
 def _toml_table(name: str, values: dict[str, Cell]) -> str:
-    # What JSON writes for a cleaned string or a finite number, TOML reads as the same.
+    # JSON's form of a cleaned string or a finite number means the same in TOML.
     lines = (f"{key} = {json.dumps(clean_text(value) if isinstance(value, str) else value)}" for key, value in values.items())
     return "\n".join([f"[{name}]", *lines]) + "\n"
 
 
-def write_best_toml(path: Path, run: str, history: RunState, rank_by: str, num_validation: int | None) -> None:
-    """Write the winner's hyperparameters and where they came from; nothing where no trial can be chosen yet.
+def write_best_toml(path: Path, run: str, state: RunState, rank_by: str, num_validation: int | None) -> None:
+    """Write the winner's hyperparameters and where they come from; nothing where no trial can be chosen yet.
 
     Args:
-        num_validation: the digits that its accuracy was measured on, for the interval; None where unknown.
+        num_validation: how many digits its accuracy was measured on, for the interval; None where unknown.
     """
-    candidates = winner_first(ranked(history.trials, rank_by), history.confirmed)
+    candidates = winner_first(ranked(state.trials, rank_by), state.confirmed)
     if not candidates:
         return
     winner = candidates[0]
@@ -151,8 +149,8 @@ def write_best_toml(path: Path, run: str, history: RunState, rank_by: str, num_v
     if num_validation:
         low, high = wilson_interval(best.scored_accuracy, num_validation)
         origin |= {"num_validation": num_validation, "val_accuracy_low": low, "val_accuracy_high": high}
-    if winner.trial == history.confirmed:
-        score = next(score for score in confirmed_scores(history.confirmations) if score.trial == winner.trial)
+    if winner.trial == state.confirmed:
+        score = next(score for score in confirmed_scores(state.confirmations) if score.trial == winner.trial)
         origin |= {"num_confirmations": len(score.accuracies), "confirmed_val_accuracy": score.mean_accuracy}
     params: dict[str, Cell] = {param: getattr(winner.params, param) for param in PARAM_NAMES}
     write_atomically(path, _toml_table("params", params) + "\n" + _toml_table("source", origin))

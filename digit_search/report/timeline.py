@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from digit_search.records import TrialRecord, TrialStatus
+from digit_search.records import EpochMetrics, TrialRecord, TrialStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class WorkClock:
 
 Span = tuple[TrialRecord, float, float]
 """A trial with the begin and the end of its work, in seconds on the `WorkClock`."""
-Reports = Mapping[int, Sequence[tuple[float, float]]]
-"""By trial: the moment of each report, in seconds since the Unix epoch, and the seconds of work that it covers."""
+Reports = Mapping[int, Sequence[tuple[float, EpochMetrics]]]
+"""By trial: the moment of each report, in seconds since the Unix epoch, and the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock, reports: Repo
     return [Lane(name, tuple(lane)) for name in sorted(lanes) for lane in lanes[name]]
 
 
-def _spans(record: TrialRecord, clock: WorkClock, reports: Sequence[tuple[float, float]]) -> list[Span]:
+def _spans(record: TrialRecord, clock: WorkClock, reports: Sequence[tuple[float, EpochMetrics]]) -> list[Span]:
     """When the trial kept a worker busy: one span for each process that worked on it.
 
     Ray Tune asks for a trial before a worker is free for it. So the work of a trial that reported begins no earlier than the report
@@ -87,10 +87,10 @@ def _spans(record: TrialRecord, clock: WorkClock, reports: Sequence[tuple[float,
         return [(record, begin, max(last, begin))]
     process_ends = [moment for moment, _ in clock.rests]
     work: dict[int, tuple[float, float]] = {}
-    for at, seconds in reports:
+    for at, metrics in reports:
         end = clock.at(at)
         process = bisect_left(process_ends, end)
-        begin = max(started, end - seconds, process_ends[process - 1] if process else 0.0)
+        begin = max(started, end - metrics.seconds, process_ends[process - 1] if process else 0.0)
         first_begin, _ = work.get(process, (begin, end))
         work[process] = min(begin, first_begin), end
     final = max(work)

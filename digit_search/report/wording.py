@@ -1,6 +1,7 @@
-"""What the numbers mean, in sentences that the page and report.md share."""
+"""What the numbers mean, in sentences that report.html and report.md share."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
@@ -12,19 +13,47 @@ from digit_search.selection.statistics import tied, wilson_interval
 MAX_NAMED = 12
 SAMPLE_NOTICE = (
     "This run used the embedded sample: a few thousand digits that come with the program, instead of Kaggle's files. Its numbers show "
-    "that the search works, not how good the model can get. Its solution.csv answers other digits than Kaggle's, so it is not for "
-    "submission. Put Kaggle's train.csv and test.csv into a folder and name it with --data."
+    "that the search works, not how good the model can get. Its solution.csv is for other digits than Kaggle's, so do not submit it. "
+    "Put Kaggle's train.csv and test.csv into a folder and pass it with --data."
 )
 METHODS = (
-    "Accuracy is the share of digits read rightly; loss is the mean cross-entropy. Where weights are averaged during training, the scores "
-    "are those of the averaged weights. A trial counts with its best epoch.",
-    "Intervals are 95 % Wilson score intervals (Wilson 1927). They tell how far chance in the choice of the digits carries; how much a "
-    "repetition with another seed would differ comes on top.",
+    "Accuracy is the share of digits that are classified correctly; loss is the mean cross-entropy. Where weights are averaged during "
+    "training, the scores are those of the averaged weights. A trial counts with its best epoch.",
+    "Intervals are 95 % Wilson score intervals (Wilson 1927). They cover the chance in the choice of the digits, not how much a "
+    "repetition with another seed would differ.",
     "Two trials count as tied where their accuracies differ by less than 1.96 standard errors of the difference, with one success and one "
     "failure added to each (Agresti and Caffo 2000). Both were measured on the same digits, so the test errs on the side of a tie.",
-    "The best of many noisy scores is partly the luckiest: the winner's validation accuracy is likely a little too high. Only digits that "
-    "played no part in choosing give a fair number.",
+    "The best of many noisy scores is partly the luckiest: the winner's validation accuracy is probably a little too high. Only digits "
+    "that were not used to choose the winner give a fair number.",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """The report in words."""
+
+    state: str
+    headline: str
+    comparisons: Sequence[str]
+    """The winner compared with the baseline and with the runner-up."""
+    final_model: Sequence[str]
+    cost: Sequence[tuple[str, str]]
+    """Pairs of a name and a value."""
+    gaps: Sequence[str]
+    """What was not done."""
+    importance: str
+
+
+def sentences(run: RunData, summary: Summary) -> Sentences:
+    return Sentences(
+        state=state(summary),
+        headline=headline(summary),
+        comparisons=[text for text in (against_baseline(summary), against_runner_up(summary)) if text],
+        final_model=final_model_lines(summary),
+        cost=cost_rows(summary),
+        gaps=what_was_not_done(run, summary),
+        importance=importance_verdict(summary.importances, summary.num_candidates),
+    )
 
 
 def headline(summary: Summary) -> str:
@@ -39,57 +68,57 @@ def headline(summary: Summary) -> str:
     if summary.confirmed:
         return (
             f"Trial {winner.trial} has the best mean validation {by} of the {len(summary.confirmed)} best of "
-            f"{plural(summary.num_candidates, 'trial')}, each trained again with fresh seeds. In the search it read "
-            f"{percent(winner.accuracy)}{digits} rightly{bounds}."
+            f"{plural(summary.num_candidates, 'trial')}, each trained again with fresh seeds. In the search it "
+            f"classified {percent(winner.accuracy)}{digits} correctly{bounds}."
         )
     return (
         f"Trial {winner.trial} has the best validation {by} of {plural(summary.num_candidates, 'trial')}: "
-        f"it reads {percent(winner.accuracy)}{digits} rightly{bounds}{tie}."
+        f"it classifies {percent(winner.accuracy)}{digits} correctly{bounds}{tie}."
     )
 
 
 def _difference(winner: Score, other: Score) -> str:
     points = 100 * (winner.accuracy - other.accuracy)
     if abs(points) < 0.005:
-        return "just as much"
+        return "the same"
     return f"{abs(points):.2f} percentage points {'less' if points > 0 else 'more'}"
 
 
 def _verdict(summary: Summary, other: Score) -> str:
-    """Whether a trial's accuracy differs from the winner's by more than chance."""
+    """Whether the difference between a trial's accuracy and the winner's is more than chance."""
     if other.tied_with_winner is None:
-        return "Whether that is more than chance cannot be said, as the number of validation digits is unknown."
+        return "Nobody can say whether that is more than chance, because the number of validation digits is unknown."
     digits = plural(summary.num_validation or 0, "digit")
     if other.tied_with_winner:
-        return f"On {digits} chance alone does that: they are tied."
+        return f"On {digits} chance explains this difference: they are tied."
     return f"On {digits} that is more than chance explains."
 
 
 def against_baseline(summary: Summary) -> str:
-    """The winner beside the notebook's configuration."""
+    """The winner compared with the notebook's configuration."""
     winner, baseline = summary.winner, summary.baseline
     if winner is None:
         return ""
     if baseline is None:
-        return "There is no score of the notebook's configuration to compare with."
+        return "The notebook's configuration has no score to compare with."
     if baseline.trial == winner.trial:
-        return "The winner is the notebook's configuration itself: the search has found nothing better."
+        return "The winner is the notebook's configuration itself: the search found nothing better."
     early = f", stopped after epoch {number(baseline.epoch)}" if baseline.status is TrialStatus.STOPPED else ""
-    told = f"The notebook's configuration (trial {baseline.trial}{early}) reached {percent(baseline.accuracy)}"
-    return f"{told}, {_difference(winner, baseline)}. {_verdict(summary, baseline)}"
+    score = f"The notebook's configuration (trial {baseline.trial}{early}) reached {percent(baseline.accuracy)}"
+    return f"{score}, {_difference(winner, baseline)}. {_verdict(summary, baseline)}"
 
 
 def against_runner_up(summary: Summary) -> str:
-    """The winner beside the second, and whom else it does not clearly beat."""
+    """The winner compared with the second, and the other trials that it is tied with."""
     winner, second = summary.winner, summary.runner_up
     if winner is None:
         return ""
     if second is None:
         return "No other trial has a score to compare with."
-    told = f"The runner-up, trial {second.trial}, reached {percent(second.accuracy)}, {_difference(winner, second)}."
-    told = f"{told} {_verdict(summary, second)}"
+    score = f"The runner-up, trial {second.trial}, reached {percent(second.accuracy)}, {_difference(winner, second)}."
+    verdict = f"{score} {_verdict(summary, second)}"
     others = [trial for trial in summary.tied_trials if trial != second.trial]
-    return f"{told} Also tied with the winner: {_trials(others)}." if others else told
+    return f"{verdict} Also tied with the winner: {_trials(others)}." if others else verdict
 
 
 def _trials(numbers: list[int]) -> str:
@@ -99,7 +128,7 @@ def _trials(numbers: list[int]) -> str:
 
 
 def confirmation_lines(summary: Summary) -> list[str]:
-    """What the fresh trainings of the best trials gave, and whether they tell them apart; empty where there are none."""
+    """The scores of the best trials' fresh trainings, and which of them are tied; empty where there are none."""
     if not summary.confirmed:
         return []
     n, best = summary.num_validation, summary.confirmed[0]
@@ -108,14 +137,15 @@ def confirmation_lines(summary: Summary) -> list[str]:
         bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(wilson_interval(score.mean_accuracy, n))})" if n else ""
         each = ", ".join(percent(accuracy) for accuracy in score.accuracies)
         lines.append(f"Trial {score.trial}, trained again with fresh seeds: {percent(score.mean_accuracy)} on average{bounds}; {each}.")
-    level = [score.trial for score in summary.confirmed[1:] if n and tied(score.mean_accuracy, best.mean_accuracy, n)]
-    if level:
-        lines.append(f"On {plural(n or 0, 'digit')} trial {best.trial} is tied with {_trials(level)}: the difference is within the noise.")
+    tied_trials = [score.trial for score in summary.confirmed[1:] if n and tied(score.mean_accuracy, best.mean_accuracy, n)]
+    if tied_trials:
+        digits = plural(n or 0, "digit")
+        lines.append(f"On {digits} trial {best.trial} is tied with {_trials(tied_trials)}: the difference is within the noise.")
     return lines
 
 
 def final_model_lines(summary: Summary) -> list[str]:
-    """What the retrained model is worth; what is missing where it was not retrained."""
+    """The scores of the retrained model, or what is missing where there is none."""
     final = summary.final_model
     if final is None:
         return ["No trial has been retrained yet, so there are neither weights nor a solution.csv."]
@@ -124,15 +154,16 @@ def final_model_lines(summary: Summary) -> list[str]:
         f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} for {_epochs(final.num_epochs)} "
         f"({duration(final.train_seconds)}{_reused(final)}); the weights of epoch {number(final.best_epoch)}, "
         "where the validation loss was lowest, were kept.",
-        f"It reads {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} rightly "
+        f"It classifies {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} correctly "
         f"(95\N{NO-BREAK SPACE}% interval {interval(final.val_bounds)}).",
     ]
     if summary.winner is not None and final.trial != summary.winner.trial:
         lines.insert(0, f"The retrained trial is {final.trial}, not the best one, which is {summary.winner.trial}.")
     if final.test_accuracy is not None:
         lines.append(
-            f"solution.csv answers {percent(final.test_accuracy)} of {plural(final.num_test, 'test digit')} rightly "
-            f"(95\N{NO-BREAK SPACE}% interval {interval(final.test_bounds)}): nobody chose by them, so this is the fairest number."
+            f"solution.csv is correct for {percent(final.test_accuracy)} of {plural(final.num_test, 'test digit')} "
+            f"(95\N{NO-BREAK SPACE}% interval {interval(final.test_bounds)}). They were not used to choose anything, so this is the "
+            "fairest number."
         )
     return lines
 
@@ -142,48 +173,49 @@ def _epochs(epochs: float) -> str:
 
 
 def _reused(final: FinalModel) -> str:
-    return f", the first {_epochs(final.num_reused_epochs)} taken over from the search" if final.num_reused_epochs else ""
+    return f", the first {_epochs(final.num_reused_epochs)} taken from the search" if final.num_reused_epochs else ""
 
 
 def cost_rows(summary: Summary) -> list[tuple[str, str]]:
-    """What the run has cost, as pairs of a name and a value."""
+    """What the run cost, as pairs of a name and a value."""
     cost = summary.cost
     statuses = ", ".join(f"{num_trials} {status}" for status, num_trials in cost.trials_by_status.items())
     workers = f", {plural(cost.num_workers, 'worker')}" if cost.num_workers else ""
     processor = f" ({one_line(cost.processor, 60)})" if cost.processor and "cpu" in cost.devices else ""
     warm = ", ".join(f"{plural(num_trials, 'finished trial')} of {one_line(run, 100)}" for run, num_trials in summary.warm_trials.items())
+    pauses = f", without pauses of {duration(cost.rest_seconds)}" if cost.rest_seconds >= 1 else ""
     return [
         *([("Known from the start", warm)] if warm else []),
         ("Trials", f"{sum(cost.trials_by_status.values())}{f': {statuses}' if statuses else ''}"),
         ("Epochs", f"{cost.num_epochs:,g}"),
         ("Training images", count(cost.num_images)),
-        ("Wall time", duration(cost.wall_seconds) + (f", after rests of {duration(cost.rest_seconds)}" if cost.rest_seconds >= 1 else "")),
+        ("Wall time", duration(cost.wall_seconds) + pauses),
         ("Time of all trials together", duration(cost.trial_seconds)),
         ("Device", (", ".join(one_line(device, 40) for device in cost.devices) or "unknown") + processor + workers),
     ]
 
 
 def state(summary: Summary) -> str:
-    """Whether the run is over."""
+    """Whether the run is finished."""
     if summary.finished:
         return "This run is finished."
-    return "This run is not finished: it is under way or was cut off. The report shows what it had done when the report was made."
+    return "This run is not finished: it is still running or was interrupted. The report shows the state when it was made."
 
 
 def what_was_not_done(run: RunData, summary: Summary) -> list[str]:
-    """What a reader must know before trusting the rest; empty where nothing is missing."""
+    """What a reader must know before trusting the report; empty where nothing is missing."""
     statuses = summary.cost.trials_by_status
     lines = []
     if not summary.finished:
         lines.append(state(summary))
     if summary.embedded_sample:
-        lines.append("Kaggle's data was not used: the embedded sample stood in for it.")
+        lines.append("Kaggle's data was not used: the run used the embedded sample instead.")
     if summary.embedded_sample is None:
-        lines.append("No file of the run tells whether it learned from the embedded sample or from Kaggle's digits.")
+        lines.append("No file of the run says whether it used the embedded sample or Kaggle's digits.")
     for status, meaning in (
         (TrialStatus.FAILED, "and cannot be chosen; the reasons are in the table of trials"),
         (TrialStatus.INTERRUPTED, "before its end, so it might have scored better"),
-        (TrialStatus.RUNNING, "when this report was made, or was cut off with the run"),
+        (TrialStatus.RUNNING, "when this report was made, or was interrupted with the run"),
     ):
         if statuses.get(status):
             lines.append(f"{plural(statuses[status], 'trial')} {'was ' if status is not TrialStatus.FAILED else ''}{status} {meaning}.")
@@ -201,9 +233,9 @@ def _missing_baseline(run: RunData, summary: Summary) -> str:
         return ""
     begun = [record for record in run.state.trials if record.origin is TrialOrigin.BASELINE]
     if begun:
-        return f"The baseline, trial {begun[0].trial}, has no score: {begun[0].status}. The winner stands without a comparison."
+        return f"The baseline, trial {begun[0].trial}, has no score: {begun[0].status}. There is nothing to compare the winner with."
     why = "it has not begun" if run.settings.search.baseline else "search.baseline is off"
-    return f"The notebook's configuration was not run ({why}), so the winner stands without a comparison."
+    return f"The notebook's configuration was not run ({why}), so there is nothing to compare the winner with."
 
 
 def _missing_retraining(summary: Summary) -> str:
@@ -213,17 +245,16 @@ def _missing_retraining(summary: Summary) -> str:
 
 
 def importance_verdict(found: Sequence[Importance], num_trials: int) -> str:
-    """Which parameters stand out, and whether there are enough trials to tell."""
+    """Which parameters stand out, and whether there are enough trials to say so."""
     if not found:
-        return f"Which parameter matters cannot be told from {plural(num_trials, 'scored trial')}; it takes at least {LEAST_TRIALS}."
+        return f"{plural(num_trials, 'scored trial')} cannot show which parameter matters; at least {LEAST_TRIALS} are needed."
     clear = [importance.name for importance in found if importance.stands_out]
-    told = f"Beyond chance: {', '.join(clear)}." if clear else f"No parameter stands out from chance over these {num_trials} trials."
+    verdict = f"Beyond chance: {', '.join(clear)}." if clear else f"No parameter stands out from chance over these {num_trials} trials."
     if num_trials < ENOUGH_TRIALS:
-        return f"Too few trials to tell which parameter matters: {num_trials} scored ones of at least {ENOUGH_TRIALS}. {told}"
-    return told
+        return f"{num_trials} scored trials are too few to show which parameter matters: at least {ENOUGH_TRIALS} are needed. {verdict}"
+    return verdict
 
 
-def rung_words(rungs: list[RungDecision]) -> str:
+def rung_words(rungs: Sequence[RungDecision]) -> str:
     """What ASHA decided for one trial, rung by rung."""
-    told = [f"{'passed' if rung.passed else 'stopped at'} the rung of epoch {number(rung.rung_epochs)}" for rung in rungs]
-    return ", ".join(told)
+    return ", ".join(f"{'passed' if rung.passed else 'stopped at'} the rung of epoch {number(rung.rung_epochs)}" for rung in rungs)

@@ -55,7 +55,7 @@ class _Trial:
     """Without its epochs."""
     epochs: list[EpochMetrics] = field(default_factory=list)
     best: EpochMetrics | None = None
-    reports: list[tuple[float, float]] = field(default_factory=list)
+    reports: list[tuple[float, EpochMetrics]] = field(default_factory=list)
     whole: TrialRecord | None = None
     """The record with its epochs, where it is up to date."""
 
@@ -130,8 +130,8 @@ class RunState:
         return tuple(self._spans.found)
 
     @property
-    def reports(self) -> Mapping[int, Sequence[tuple[float, float]]]:
-        """By trial: when it reported, in seconds since the Unix epoch, and the seconds of work before. Repeated reports appear twice."""
+    def reports(self) -> Mapping[int, Sequence[tuple[float, EpochMetrics]]]:
+        """By trial: when it reported, in seconds since the Unix epoch, and what. Reports that were repeated appear twice."""
         return {number: tuple(trial.reports) for number, trial in self._trials.items() if trial.reports}
 
     def trial(self, number: int) -> TrialRecord:
@@ -221,7 +221,7 @@ class RunState:
         while trial.epochs and trial.epochs[-1].epoch >= metrics.epoch:
             trial.epochs.pop()
         trial.epochs.append(metrics)
-        trial.reports.append((event.at, metrics.seconds))
+        trial.reports.append((event.at, metrics))
         if trial.best is None or self._rank(event.trial, metrics) < self._rank(event.trial, trial.best):
             trial.best = metrics
         if self.best is None or self._rank(event.trial, metrics) < self._rank(self.best.trial, self.best.metrics):

@@ -80,7 +80,7 @@ def column(page, name: str) -> list[str]:
     return [row.locator("th, td").nth(place).inner_text() for row in page.locator("#trials-table tbody tr:visible").all()]
 
 
-def test_the_page_opens_without_a_complaint_and_asks_for_nothing(open_page, address):
+def test_the_page_opens_without_errors_and_requests_nothing(open_page, address):
     opened = open_page(address)
     assert opened.page.title() == "demo: report of the search"
     assert opened.problems == []
@@ -97,7 +97,7 @@ def test_all_pictures_have_loaded_and_all_text_has_contrast(open_page, address, 
         assert page.evaluate(CONTRASTS) == []
 
 
-def test_dark_is_dark_and_light_is_light_and_what_is_printed_is_light(open_page, address):
+def test_the_page_follows_the_systems_theme_and_print_is_light(open_page, address):
     def paper(theme, media="screen"):
         page = open_page(address, theme=theme).page
         page.emulate_media(media=media, color_scheme=theme)
@@ -159,7 +159,7 @@ def test_a_trials_link_opens_its_curve_its_parameters_and_its_epochs(open_page, 
 
 
 @pytest.mark.parametrize("size", [DESKTOP, NARROW, PHONE])
-def test_no_width_hides_a_column_or_runs_over_the_edge(open_page, address, comparison, size):
+def test_at_every_width_all_columns_are_visible_and_nothing_is_wider_than_the_window(open_page, address, comparison, size):
     page = open_page(address, size=size).page
     assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate(HIDDEN_COLUMNS) <= 0
@@ -168,7 +168,7 @@ def test_no_width_hides_a_column_or_runs_over_the_edge(open_page, address, compa
     assert page.evaluate(TOO_WIDE) == []
 
 
-def test_on_a_phone_each_cell_says_what_it_is_and_sorting_still_works(open_page, address):
+def test_on_a_phone_each_cell_has_its_heading_and_sorting_works(open_page, address):
     page = open_page(address, size=PHONE).page
     label = "getComputedStyle(document.querySelector('#trials-table td:nth-child(4)'), '::before').content"
     assert page.evaluate(label) == '"val accuracy "'
@@ -176,7 +176,7 @@ def test_on_a_phone_each_cell_says_what_it_is_and_sorting_still_works(open_page,
     assert page.locator("#trials-table tbody th").first.inner_text() == "0 (baseline)"
 
 
-def test_without_a_script_everything_is_there_but_the_filters(open_page, address):
+def test_without_javascript_everything_except_the_filters_is_there(open_page, address):
     page = open_page(address, script=False).page
     assert page.locator("#trials-table tbody tr").count() == NUM_TRIALS
     assert not page.locator(".filters").is_visible()
@@ -192,7 +192,7 @@ def test_the_keyboard_goes_through_the_page_in_its_order(open_page, address):
         page.keyboard.press("Tab")
 
 
-def test_the_comparison_of_two_runs_opens_without_a_complaint_and_leads_to_a_runs_report(open_page, comparison, address):
+def test_the_comparison_of_two_runs_opens_without_errors_and_links_to_a_runs_report(open_page, comparison, address):
     opened = open_page(comparison)
     page = opened.page
     assert opened.problems == []

@@ -1,18 +1,21 @@
-"""A reader that is strict about HTML."""
+"""A strict parser of HTML, and predictions of a final model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from digit_search.report.predictions import Predictions
 
 VOID = {"meta", "img", "input", "br", "col", "wbr"}
 
 
 @dataclass
 class Page(HTMLParser):
-    """What stands in an HTML page; `feed` fails on the first element that is not closed where it should be."""
+    """The content of an HTML page; `feed` fails on the first element that is not closed where it should be."""
 
     text: str = ""
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
@@ -51,3 +54,17 @@ def read_page() -> Callable[[Path], Page]:
         return page
 
     return read
+
+
+@pytest.fixture
+def make_predictions() -> Callable[..., Predictions]:
+    def make(labels: Sequence[int], predicted: Sequence[int], confidences: Sequence[float]) -> Predictions:
+        """Digits with these labels and predictions; the other nine digits share the rest of the probability."""
+        probabilities = np.zeros((len(labels), 10))
+        for row, (digit, confidence) in enumerate(zip(predicted, confidences, strict=True)):
+            probabilities[row] = (1 - confidence) / 9
+            probabilities[row, digit] = confidence
+        pixels = np.zeros((len(labels), 784), dtype=np.uint8)
+        return Predictions(np.arange(len(labels)), np.array(labels, dtype=np.uint8), probabilities, pixels)
+
+    return make

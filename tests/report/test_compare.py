@@ -16,7 +16,7 @@ COMPLETED, STOPPED, FAILED = TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialSt
 
 
 def scored(make_run, name, accuracies, num_validation=400, seed=0):
-    """A run of one epoch a trial, each 10 seconds long and 3,600 images."""
+    """A run whose trials have one epoch each, of 10 seconds and 3,600 images."""
     folder = make_run(name=name)
     folder.config.write_text(f"seed = {seed}\n[search]\nsamples = {len(accuracies)}\n")
     folder.environment.write_text(
@@ -31,7 +31,7 @@ def scored(make_run, name, accuracies, num_validation=400, seed=0):
     return folder
 
 
-def test_the_best_so_far_is_told_over_images_and_over_seconds_of_work(make_run):
+def test_the_best_accuracy_so_far_is_known_by_images_and_by_seconds_of_work(make_run):
     folder = scored(make_run, "a", [0.9, 0.8, 0.95])
     (run,) = compare([folder]).runs
     assert [(point.images, point.best_accuracy) for point in run.progress] == [(3600, 0.9), (7200, 0.9), (10800, 0.95)]
@@ -52,27 +52,27 @@ def test_a_clear_lead_differs_and_a_small_one_is_a_tie_also_on_different_numbers
     folders = [scored(make_run, "a", [0.98]), scored(make_run, "b", [0.97]), scored(make_run, "c", [0.9])]
     lines = verdicts(compare(folders))
     assert lines == [
-        "A's winner, trial 0, reads 1.00 percentage points more than B's, trial 0: chance alone does that, they are tied.",
-        "A's winner, trial 0, reads 8.00 percentage points more than C's, trial 0: more than chance explains.",
+        "A's winner, trial 0, is 1.00 percentage points more accurate than B's, trial 0: chance explains this difference, they are tied.",
+        "A's winner, trial 0, is 8.00 percentage points more accurate than C's, trial 0: more than chance explains.",
     ]
     few = [scored(make_run, "many", [0.98]), scored(make_run, "few", [0.9], num_validation=20)]
     assert "they are tied" in verdicts(compare(few))[0]
 
 
-def test_equal_winners_are_said_to_be_equal_and_other_digits_are_named(make_run):
+def test_equal_winners_are_as_accurate_and_different_digits_are_pointed_out(make_run):
     folders = [scored(make_run, "a", [0.98]), scored(make_run, "b", [0.98], seed=1)]
     lines = verdicts(compare(folders))
-    assert "reads as much as B's" in lines[0]
-    assert lines[1] == "The runs were not validated on the same digits, so part of a difference may be theirs."
+    assert "is as accurate as B's" in lines[0]
+    assert lines[1] == "The runs were not validated on the same digits, which may explain part of a difference."
 
 
-def test_only_settings_that_differ_are_told(make_run):
+def test_only_settings_that_differ_are_listed(make_run):
     comparison = compare([scored(make_run, "a", [0.9]), scored(make_run, "b", [0.9, 0.8], seed=1)])
     assert comparison.settings == {"seed": ("0", "1"), "search.samples": ("1", "2")}
     assert comparison.surroundings == {}
 
 
-def test_importance_is_merged_where_the_spaces_agree_and_only_there(make_run):
+def test_importance_is_merged_only_where_the_spaces_are_the_same(make_run):
     a, b, c = (scored(make_run, name, [0.9 + trial / 1000 for trial in range(12)]) for name in "abc")
     c.config.write_text("[search.space.lr]\nlow = 1e-3\nhigh = 1e-1\nlog = true\n")
     comparison = compare([a, b, c])
@@ -116,7 +116,7 @@ def run_report(capsys, *argv):
     return code, *capsys.readouterr()
 
 
-def test_the_command_compares_several_runs_beside_them_or_where_it_is_told(make_run, capsys):
+def test_the_command_writes_the_comparison_beside_the_runs_or_to_the_given_file(make_run, capsys):
     scored(make_run, "a", [0.9])
     folder = scored(make_run, "b", [0.98])
     code, out, _ = run_report(capsys, "a", "b")

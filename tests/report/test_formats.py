@@ -1,11 +1,10 @@
 import pytest
 
-from digit_search.report.formats import clean_text, count, duration, interval, number, one_line, percent, plural
-from digit_search.report.html import Html, element, join
+from digit_search.report.formats import clean_text, count, duration, interval, number, one_line, percent, plural, value_text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (None, "–"),
         (0, "0.0 s"),
@@ -18,16 +17,16 @@ from digit_search.report.html import Html, element, join
         (7199.9, "2 h 00 min"),
     ],
 )
-def test_durations_round_over_into_the_next_unit(seconds, told):
-    assert duration(seconds).replace("\N{NO-BREAK SPACE}", " ") == told
+def test_durations_round_over_into_the_next_unit(seconds, text):
+    assert duration(seconds).replace("\N{NO-BREAK SPACE}", " ") == text
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [(None, "–"), (32, "32"), (4.0, "4"), (0.00034712, "0.000347"), (1e-5, "1e-05"), (24307.6, "24308"), (float("inf"), "inf")],
 )
-def test_numbers_have_three_significant_digits(value, told):
-    assert number(value) == told
+def test_numbers_have_three_significant_digits(value, text):
+    assert number(value) == text
 
 
 def test_shares_counts_and_plurals():
@@ -37,22 +36,19 @@ def test_shares_counts_and_plurals():
     assert (percent(None), interval(None), count(None)) == ("–", "–", "–")
 
 
-def test_foreign_text_loses_controls_surrogates_and_turned_writing():
+def test_control_characters_surrogates_and_changes_of_direction_are_replaced_in_foreign_text():
     assert clean_text("a\x00\x1b\ud800\u202eb\tc\n") == "a����b\tc\n"
     assert clean_text("😀 é 中") == "😀 é 中"
 
 
+def test_the_value_of_a_parameter_is_a_text_or_a_number():
+    assert (value_text("small"), value_text(32), value_text(0.00034712)) == ("small", "32", "0.000347")
+
+
 def test_one_line_is_cut_to_its_limit():
-    assert one_line("a\n\t b", 10) == "a b"
+    assert one_line("a\n\t b ", 10) == "a b"
     assert one_line("x" * 11, 10) == "x" * 9 + "…"
 
 
-def test_plain_text_is_escaped_wherever_it_stands():
-    evil = "<script>\"'&"
-    escaped = "&lt;script&gt;&quot;&#x27;&amp;"
-    assert join(evil, Html("<b>")) == f"{escaped}<b>"
-    assert element("p", evil, title=evil) == f'<p title="{escaped}">{escaped}</p>'
-
-
-def test_attributes_follow_pythons_names():
-    assert element("input", class_="a", aria_label="b", checked=True, hidden=False) == '<input class="a" aria-label="b" checked>'
+def test_one_line_keeps_spaces_that_do_not_break():
+    assert one_line(percent(0.5)) == "50.00\N{NO-BREAK SPACE}%"

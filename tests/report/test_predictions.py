@@ -3,9 +3,7 @@ import pyarrow as pa
 import pytest
 
 from digit_search.errors import DataError
-from digit_search.report.digits import png, sample_digits, wrong_digits
 from digit_search.report.predictions import (
-    Predictions,
     calibration_error,
     confidence_bins,
     confusion_matrix,
@@ -16,67 +14,37 @@ from digit_search.report.predictions import (
 )
 
 
-def predictions_of(labels, said, confidence):
-    """Digits with the given labels, each read as `said` with that confidence, the rest of the probability on the label's successor."""
-    probabilities = np.zeros((len(labels), 10))
-    for row, (digit, sure) in enumerate(zip(said, confidence, strict=True)):
-        probabilities[row] = (1 - sure) / 9
-        probabilities[row, digit] = sure
-    pixels = np.zeros((len(labels), 784), dtype=np.uint8)
-    return Predictions(np.arange(len(labels)), np.array(labels, dtype=np.uint8), probabilities, pixels)
-
-
-def test_the_confusion_matrix_counts_labels_by_rows():
-    matrix = confusion_matrix(predictions_of([3, 3, 5], [3, 5, 5], [0.9] * 3))
+def test_the_confusion_matrix_counts_labels_by_rows(make_predictions):
+    matrix = confusion_matrix(make_predictions([3, 3, 5], [3, 5, 5], [0.9] * 3))
     assert (matrix[3, 3], matrix[3, 5], matrix[5, 5], matrix.sum()) == (1, 1, 1, 3)
 
 
-def test_precision_and_recall_are_nan_only_where_there_is_nothing_to_share():
-    precision, recall = precision_recall(confusion_matrix(predictions_of([3, 3, 5], [3, 5, 5], [0.9] * 3)))
+def test_precision_and_recall_are_nan_only_where_they_are_undefined(make_predictions):
+    precision, recall = precision_recall(confusion_matrix(make_predictions([3, 3, 5], [3, 5, 5], [0.9] * 3)))
     assert (precision[3], recall[3], precision[5], recall[5]) == (1.0, 0.5, 0.5, 1.0)
     assert np.isnan(precision[0])
     assert np.isnan(recall[0])
 
 
-def test_the_calibration_error_weighs_bins_by_their_digits():
-    # Three digits with confidence 0.95, two of them right; one with 0.55, wrong: (3 * |2/3 - 0.95| + 1 * 0.55) / 4.
-    bins = confidence_bins(predictions_of([1, 1, 1, 1], [1, 1, 2, 2], [0.95, 0.95, 0.95, 0.55]))
+def test_the_calibration_error_weights_bins_by_their_digits(make_predictions):
+    # Three digits with confidence 0.95, two of them correct; one with 0.55, wrong: (3 * |2/3 - 0.95| + 1 * 0.55) / 4.
+    bins = confidence_bins(make_predictions([1, 1, 1, 1], [1, 1, 2, 2], [0.95, 0.95, 0.95, 0.55]))
     assert [entry.num_digits for entry in bins] == [1, 3]
     assert calibration_error(bins) == pytest.approx((3 * (0.95 - 2 / 3) + 0.55) / 4)
 
 
-def test_full_confidence_falls_in_the_last_bin():
-    (only,) = confidence_bins(predictions_of([1], [1], [1.0]))
+def test_full_confidence_falls_in_the_last_bin(make_predictions):
+    (only,) = confidence_bins(make_predictions([1], [1], [1.0]))
     assert (only.high, only.confidence, only.accuracy) == (1.0, 1.0, 1.0)
 
 
-def test_the_most_confident_mistakes_come_first():
-    found = most_confidently_wrong(predictions_of([1, 1, 1, 1], [2, 1, 3, 4], [0.5, 0.99, 0.8, 0.6]), 2)
-    assert found.tolist() == [2, 3]
+def test_the_most_confident_mistakes_come_first(make_predictions):
+    wrong = most_confidently_wrong(make_predictions([1, 1, 1, 1], [2, 1, 3, 4], [0.5, 0.99, 0.8, 0.6]), 2)
+    assert wrong.tolist() == [2, 3]
 
 
-def test_one_of_each_takes_the_first_of_every_label_that_occurs():
-    assert one_of_each(predictions_of([7, 2, 7, 2], [7, 2, 7, 2], [0.9] * 4)).tolist() == [1, 0]
-
-
-def test_a_digit_becomes_a_png_of_its_pixels_inverted():
-    matplotlib_image = pytest.importorskip("matplotlib.image")
-    pixels = np.arange(784, dtype=np.uint16).astype(np.uint8)
-    import io
-
-    image = matplotlib_image.imread(io.BytesIO(png(pixels)))
-    assert np.array_equal(np.round(image * 255), 255 - pixels.reshape(28, 28))
-
-
-def test_digits_are_captioned_with_what_the_model_said():
-    predictions = predictions_of([4, 6], [9, 6], [0.75, 0.9])
-    assert 'alt="Handwritten 4, row 0 of train.csv, read as 9"' in wrong_digits(predictions)
-    assert "4 read as 9" in wrong_digits(predictions)
-    assert sample_digits(predictions).count("<figure") == 2
-
-
-def test_without_mistakes_no_digit_is_shown_as_one():
-    assert wrong_digits(predictions_of([4], [4], [0.9])) == ""
+def test_one_of_each_takes_the_first_of_every_label_that_occurs(make_predictions):
+    assert one_of_each(make_predictions([7, 2, 7, 2], [7, 2, 7, 2], [0.9] * 4)).tolist() == [1, 0]
 
 
 def arrow_file(path, **columns):
@@ -94,7 +62,7 @@ def lists(values, width, kind):
     ("change", "found"),
     [
         ({"label": pa.array([10], type=pa.uint8())}, "the label 10"),
-        ({"probabilities": lists([float("nan")] * 10, 10, pa.float32())}, "no number"),
+        ({"probabilities": lists([float("nan")] * 10, 10, pa.float32())}, "not a number"),
         ({"probabilities": lists([0.1] * 9, 9, pa.float32())}, r"probabilities as .*\[9\]"),
         ({"pixels": None}, "pixels"),
     ],
@@ -111,7 +79,7 @@ def test_a_file_of_another_shape_is_refused(tmp_path, change, found):
         load_predictions(path)
 
 
-def test_what_is_no_arrow_file_is_refused(tmp_path):
+def test_a_file_that_is_not_arrow_is_refused(tmp_path):
     (tmp_path / "validation.arrow").write_bytes(b"no arrow")
     with pytest.raises(DataError, match=r"validation\.arrow: expected row"):
         load_predictions(tmp_path / "validation.arrow")

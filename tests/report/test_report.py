@@ -1,4 +1,4 @@
-"""The whole report, for whole runs and for the sorry rests of runs."""
+"""The whole report, for finished runs and for what is left of interrupted ones."""
 
 import hashlib
 import itertools
@@ -14,6 +14,7 @@ from digit_search.report.build import write_report, write_tables
 from digit_search.report.page import drawn_trials
 from digit_search.report.run_data import load_run_data
 from digit_search.run.layout import RunFolder
+from digit_search.run.state import load_state
 from digit_search.selection.ranking import ranked
 from tests.event_log import MadeUpLog
 
@@ -24,7 +25,7 @@ MAX_BYTES = 3_000_000
 
 
 def check_page(page, html):
-    """What must hold for every page, whatever the run."""
+    """What is true for the page of every run."""
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(ids)) == len(ids)
     assert [name for name in ids if name in SECTIONS] == SECTIONS
@@ -54,8 +55,8 @@ def test_a_finished_run_has_all_files_and_all_sections(finished_run, read_page):
     check_page(page, finished_run.report_html.read_text())
     paths = (finished_run.trials, finished_run.epochs, finished_run.rungs, finished_run.best, finished_run.report_md)
     assert all(path.exists() for path in paths)
-    for told in ("kaggle competitions submit", "Confusion matrix", "95 % interval", "97.00\N{NO-BREAK SPACE}% of 1,000 test digits"):
-        assert told in page.text
+    for text in ("kaggle competitions submit", "Confusion matrix", "95 % interval", "97.00\N{NO-BREAK SPACE}% of 1,000 test digits"):
+        assert text in page.text
     # Comparison, learning curves, history by trials and images, four parameters, parallel coordinates, timeline, retraining, model, and a
     # small curve a trial.
     assert len(page.all("svg")) == 1 + 1 + 2 + 4 + 1 + 1 + 2 + 2 + 5
@@ -63,7 +64,7 @@ def test_a_finished_run_has_all_files_and_all_sections(finished_run, read_page):
     assert "Embedded sample" not in page.text
 
 
-def test_the_embedded_sample_is_announced_loudly_and_not_for_submission(make_run, read_page):
+def test_the_embedded_sample_is_announced_and_there_is_no_command_to_submit_it(make_run, read_page):
     folder = make_run([COMPLETED], embedded=True)
     folder.solution.write_text("ImageId,Label\n1,2\n")
     page = report_of(folder, read_page)
@@ -72,26 +73,27 @@ def test_the_embedded_sample_is_announced_loudly_and_not_for_submission(make_run
     assert "**Embedded sample.**" in folder.report_md.read_text()
 
 
-def log_silent_start(folder):
+def log_start_without_report(folder):
     MadeUpLog(folder.events).trial_started(0, TrialParams(), 0, TrialOrigin.BASELINE, 100.0)
 
 
 def log_part_of_an_epoch(folder):
-    log_silent_start(folder)
+    log_start_without_report(folder)
     MadeUpLog(folder.events).epoch(0, EpochMetrics(0.25, 9.0, 0.1, 1e9, 0.0, 0.1, 900, 2.0), "cpu", "n", 110.0)
 
 
 def log_perfect_trials(folder):
-    log_silent_start(folder)
+    log_start_without_report(folder)
     for trial in range(3):
         MadeUpLog(folder.events).trial_started(trial, TrialParams(), 0, TrialOrigin.SUGGESTED, 0.0)
         MadeUpLog(folder.events).epoch(trial, EpochMetrics(1, 0.0, 1.0, 0.0, 1.0, 0.1, 900, 2.0), "", "", 0.0)
 
 
 @pytest.mark.parametrize(
-    ("log", "with_files"), [(log_silent_start, True), (log_part_of_an_epoch, True), (log_perfect_trials, True), (log_perfect_trials, False)]
+    ("log", "with_files"),
+    [(log_start_without_report, True), (log_part_of_an_epoch, True), (log_perfect_trials, True), (log_perfect_trials, False)],
 )
-def test_a_run_that_hardly_began_has_a_report(make_run, read_page, log, with_files):
+def test_a_run_that_has_just_begun_has_a_report(make_run, read_page, log, with_files):
     folder = make_run()
     log(folder)
     if not with_files:
@@ -111,7 +113,7 @@ def test_a_folder_without_events_has_a_report(make_run, read_page):
     assert not folder.best.exists()
 
 
-def test_a_run_whose_trials_all_failed_tells_why(make_run, read_page):
+def test_a_run_whose_trials_all_failed_says_why(make_run, read_page):
     folder = make_run([FAILED] * 3)
     page = report_of(folder, read_page)
     assert "no trial of 3 can be chosen: 3 failed\n  ValueError: the loss is nan" in page.text
@@ -124,7 +126,7 @@ def test_a_run_in_progress_shows_running_trials(make_run, read_page):
     assert "the winner has not been retrained" in page.text
 
 
-def test_broken_predictions_are_named_and_left_out(make_run, read_page):
+def test_broken_predictions_are_left_out_and_the_report_says_so(make_run, read_page):
     folder = make_run([COMPLETED, COMPLETED], finished=True)
     folder.validation.write_bytes(b"rubbish")
     page = report_of(folder, read_page)
@@ -188,7 +190,7 @@ def test_the_same_files_give_the_same_report(finished_run, tmp_path):
         assert (again.path / name).read_text() == there
 
 
-def test_tables_alone_write_no_page(make_run):
+def test_writing_only_the_tables_writes_no_page(make_run):
     folder = make_run([COMPLETED, RUNNING])
     write_tables(folder)
     assert folder.trials.read_text().count("\n") == 3
@@ -196,8 +198,8 @@ def test_tables_alone_write_no_page(make_run):
     assert not folder.report_html.exists()
 
 
-def test_of_very_many_trials_only_the_best_have_details_so_that_the_page_stays_small(make_run, read_page, monkeypatch):
-    monkeypatch.setattr("digit_search.report.page_trials.MAX_DETAILED", 10)
+def test_of_very_many_trials_only_the_best_have_details(make_run, read_page, monkeypatch):
+    monkeypatch.setattr("digit_search.report.trials.MAX_DETAILED", 10)
     folder = make_run([(COMPLETED, STOPPED, STOPPED, STOPPED)[trial % 4] for trial in range(100)])
     page = report_of(folder, read_page)
     assert "The 10 best trials" in page.text
@@ -206,16 +208,27 @@ def test_of_very_many_trials_only_the_best_have_details_so_that_the_page_stays_s
     assert folder.report_html.stat().st_size < 100 * MAX_BYTES / 500
 
 
-def test_the_table_and_the_pictures_of_a_huge_run_are_cut_and_say_so(make_run, read_page, monkeypatch):
-    monkeypatch.setattr("digit_search.report.page_trials.MAX_ROWS", 20)
+def test_the_table_and_the_pictures_of_a_huge_run_are_cut_and_the_page_says_so(make_run, read_page, monkeypatch):
+    monkeypatch.setattr("digit_search.report.trials.MAX_ROWS", 20)
     monkeypatch.setattr("digit_search.report.page.MAX_DRAWN", 30)
     monkeypatch.setattr("digit_search.report.page.NUM_BEST_DRAWN", 5)
     folder = make_run([COMPLETED] * 60)
     page = report_of(folder, read_page)
-    assert "The first 20 of 60 trials; trials.csv holds all of them." in page.text
+    assert "The first 20 of 60 trials; trials.csv has all of them." in page.text
     assert len([attributes for attributes in page.all("tr") if "data-status" in attributes]) == 20
     drawn = drawn_trials(load_run_data(folder))
     assert len(drawn) <= 30
     assert f"The pictures show {len(drawn)} of 60 trials." in page.text
     assert {0, *(record.trial for record in ranked(load_run_data(folder).state.trials)[:5])} <= {record.trial for record in drawn}
     assert "too many trials for a timeline" in page.text
+
+
+def test_a_state_that_the_caller_has_is_not_read_again(make_run, read_page):
+    folder = make_run([COMPLETED, RUNNING])
+    state = load_state(folder.events)
+    folder.events.write_text("rubbish\n")
+    write_report(folder, state)
+    assert "1 trial was running when this report was made" in read_page(folder.report_html).text
+    folder.trials.unlink()
+    write_tables(folder, state)
+    assert folder.trials.read_text().count("\n") == 3

@@ -24,21 +24,21 @@ def log_scores(folder, accuracies, first_origin=TrialOrigin.BASELINE):
         log.trial_ended(trial, COMPLETED, 111.0)
 
 
-def test_a_clear_winner_is_said_to_differ_and_a_close_second_to_be_tied(make_run):
+def test_a_clear_winner_is_more_than_chance_and_a_close_second_is_tied(make_run):
     folder = make_run()
     log_scores(folder, [0.9, 0.98, 0.975])
     _, summary = summary_of(folder)
-    assert headline(summary).startswith("Trial 1 has the best validation accuracy of 3 trials: it reads 98.00")
+    assert headline(summary).startswith("Trial 1 has the best validation accuracy of 3 trials: it classifies 98.00")
     assert "8.00 percentage points less. On 400 digits that is more than chance explains." in against_baseline(summary)
-    assert "0.50 percentage points less. On 400 digits chance alone does that: they are tied." in against_runner_up(summary)
+    assert "0.50 percentage points less. On 400 digits chance explains this difference: they are tied." in against_runner_up(summary)
     assert summary.tied_trials == (2,)
-    assert headline(summary).endswith("rightly (95\N{NO-BREAK SPACE}% interval 96.1–99.0\N{NO-BREAK SPACE}%), tied with trial 2.")
+    assert headline(summary).endswith("correctly (95\N{NO-BREAK SPACE}% interval 96.1–99.0\N{NO-BREAK SPACE}%), tied with trial 2.")
 
 
-def test_a_baseline_that_wins_is_said_to_be_the_winner(make_run):
+def test_a_baseline_can_be_the_winner(make_run):
     folder = make_run()
     log_scores(folder, [0.99, 0.9])
-    assert "nothing better" in against_baseline(summary_of(folder)[1])
+    assert "found nothing better" in against_baseline(summary_of(folder)[1])
 
 
 def test_without_the_number_of_digits_no_verdict_is_given(make_run):
@@ -47,7 +47,7 @@ def test_without_the_number_of_digits_no_verdict_is_given(make_run):
     log_scores(folder, [0.9, 0.98])
     run, summary = summary_of(folder)
     assert summary.winner.bounds is None
-    assert "cannot be said" in against_baseline(summary)
+    assert "Nobody can say" in against_baseline(summary)
     assert any("environment.json is missing" in line for line in what_was_not_done(run, summary))
 
 
@@ -60,7 +60,7 @@ def test_a_run_without_a_baseline_says_why(make_run):
     assert any("search.baseline is off" in line for line in what_was_not_done(run, summary))
 
 
-def test_a_finished_run_with_all_it_should_have_misses_nothing(make_run):
+def test_in_a_finished_and_retrained_run_nothing_is_missing(make_run):
     run, summary = summary_of(make_run([COMPLETED, COMPLETED, STOPPED], finished=True))
     assert summary.finished
     assert what_was_not_done(run, summary) == []
@@ -73,7 +73,7 @@ def test_the_cost_counts_trials_epochs_and_the_retrainings_images(make_run):
     assert cost.wall_seconds == 9001.0 - 990.0
 
 
-def test_the_wall_time_has_no_rest_before_a_resume(make_run):
+def test_the_wall_time_does_not_include_the_pause_before_a_resume(make_run):
     folder = make_run([COMPLETED])
     before = summary_of(folder)[1].cost.wall_seconds
     log = MadeUpLog(folder.events)
@@ -85,19 +85,19 @@ def test_the_wall_time_has_no_rest_before_a_resume(make_run):
     assert cost.rest_seconds == 900_000 - 990 - before
 
 
-def test_epochs_that_a_retraining_took_over_cost_nothing_twice(make_run):
+def test_epochs_that_a_retraining_reused_are_not_counted_twice(make_run):
     folder = make_run([COMPLETED, COMPLETED])
-    history = load_state(folder.events)
+    state = load_state(folder.events)
     before = summary_of(folder)[1].cost.num_images
-    own = history.trials[1].epochs
+    own = state.trials[1].epochs
     more = replace(own[-1], epoch=6, seconds=7.0)
-    record = RetrainRecord(1, history.trials[1].params, 1, (*own, more), 6, 0.95, 0.1, 3600, 400, "cpu", 8.0, 1000)
+    record = RetrainRecord(1, state.trials[1].params, 1, (*own, more), 6, 0.95, 0.1, 3600, 400, "cpu", 8.0, 1000)
     MadeUpLog(folder.events).retrained(record, 9000.0)
     _, summary = summary_of(folder)
     assert (summary.final_model.num_epochs, summary.final_model.num_reused_epochs) == (6, 5)
     assert summary.final_model.train_seconds == 5 * 10.5 + 7.0
     assert summary.cost.num_images == before + 3600
-    assert "for 6 epochs (1 min 00 s, the first 5 epochs taken over from the search)" in final_model_lines(summary)[1].replace(
+    assert "for 6 epochs (1 min 00 s, the first 5 epochs taken from the search)" in final_model_lines(summary)[1].replace(
         "\N{NO-BREAK SPACE}", " "
     )
 
@@ -108,7 +108,7 @@ def test_a_finished_run_that_is_retrained_stays_finished(make_run):
     assert summary_of(folder)[1].finished
 
 
-def test_a_resumed_run_is_not_finished_though_it_once_was(make_run):
+def test_a_finished_run_that_is_resumed_is_not_finished_any_more(make_run):
     folder = make_run([COMPLETED], finished=True)
     MadeUpLog(folder.events).phase("retrain", 9500.0)
     assert not summary_of(folder)[1].finished
@@ -133,7 +133,7 @@ def test_a_summary_is_json(make_run):
     assert json.loads(json.dumps(tree))["winner"]["trial"] == 0
 
 
-def test_a_warm_start_is_told_with_the_runs_that_it_came_from(make_run):
+def test_the_cost_names_the_runs_of_a_warm_start(make_run):
     folder = make_run()
     for run, trial in (("a", 0), ("a", 1), ("b", 0)):
         MadeUpLog(folder.events).warm_trial(EarlierTrial(run, TrialRecord(trial, TrialStatus.STOPPED, TrialParams(), trial)), at=1.0)

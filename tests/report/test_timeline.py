@@ -74,6 +74,6 @@ def test_a_pause_takes_no_time_of_a_worker(make_record):
 def test_the_worker_of_an_interrupted_trial_is_idle_from_the_last_report_until_the_resume(make_record):
     record = make_record(0, [(0.9, 0.1)] * 2, started_at=110.0, ended_at=10_160.0, node="n")
     # Two reports before the pause, of which the second is repeated after it.
-    reports = {0: [(125.0, 10.5), (140.0, 10.5), (10_160.0, 10.5)]}
+    reports = {0: [(at, record.epochs[0]) for at in (125.0, 140.0, 10_160.0)]}
     (lane,) = worker_lanes([record], CLOCK_WITH_PAUSE, reports)
     assert times(lane) == [(14.5, 40.0), (99.5, 110.0)]

@@ -50,7 +50,7 @@ def test_events_become_records(state):
     assert state.rungs == (RungDecision(1, 0, 0.5, True),)
     assert (state.phases, state.notes, state.spans) == ({"retrain": 14.0}, ("cut short",), ((10.0, 20.0),))
     assert state.retraining == retraining
-    assert state.reports == {0: ((11.0, 2.0), (12.0, 2.0))}
+    assert state.reports == {0: ((11.0, metrics(1)), (12.0, metrics(2, 0.6)))}
 
 
 def test_the_state_of_a_running_search_is_the_one_that_its_file_gives(tmp_path):

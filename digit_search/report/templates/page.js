@@ -1,6 +1,6 @@
 document.documentElement.classList.add("js");
 
-/** What a cell sorts by: a number where it holds one, else its text; null for an empty cell. */
+/** The value that a cell sorts by: its number if it has one, otherwise its text; null for an empty cell. */
 function sortKey(cell) {
   const value = cell.dataset.value ?? cell.textContent;
   if (value === "") return null;
@@ -8,7 +8,7 @@ function sortKey(cell) {
   return Number.isNaN(number) ? value.toLowerCase() : number;
 }
 
-/** Order two keys; empty cells come last whichever way the column is sorted. */
+/** Order two keys; empty cells come last in both directions. */
 function compare(a, b, direction) {
   if (a === null || b === null) return (a === null) - (b === null);
   if (typeof a !== typeof b) return direction * (typeof a === "number" ? -1 : 1);
@@ -33,7 +33,7 @@ function filterRows(filters, table) {
   filters.querySelector(".shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
 }
 
-/** A link to a trial leads to its details, which are of no use closed. */
+/** A link to a trial opens its details. */
 function openTarget() {
   const target = /^#trial-\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
   if (target) {

@@ -1,0 +1,101 @@
+"""How good the final model is, and some of its digits, as report.html and report.md show them."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from digit_search.report.predictions import (
+    Predictions,
+    calibration_error,
+    confidence_bins,
+    confusion_matrix,
+    most_confidently_wrong,
+    one_of_each,
+    precision_recall,
+)
+
+SIDE = 28
+NUM_MISTAKES = 18
+
+
+@dataclass(frozen=True, slots=True)
+class DigitClass:
+    """How the validation digits of one label were classified."""
+
+    label: int
+    counts: Sequence[int]
+    """How many were classified as each digit."""
+    precision: float
+    """Precision and recall are NaN where they are undefined."""
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelQuality:
+    """How good the final model is on the validation digits."""
+
+    num_digits: int
+    num_wrong: int
+    calibration_error: float
+    classes: Sequence[DigitClass]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownDigit:
+    """A validation digit with its prediction."""
+
+    row: int
+    """Of train.csv, from 0."""
+    label: int
+    predicted: int
+    confidence: float
+    label_probability: float
+    png: str
+    """In base64."""
+
+
+def model_quality(predictions: Predictions | None) -> ModelQuality | None:
+    """None where there are no predictions."""
+    if predictions is None or not len(predictions):
+        return None
+    matrix = confusion_matrix(predictions)
+    columns = zip(matrix.tolist(), *(shares.tolist() for shares in precision_recall(matrix)), strict=True)
+    return ModelQuality(
+        num_digits=len(predictions),
+        num_wrong=int((~predictions.correct).sum()),
+        calibration_error=calibration_error(confidence_bins(predictions)),
+        classes=[DigitClass(label, *values) for label, values in enumerate(columns)],
+    )
+
+
+def sample_digits(predictions: Predictions) -> list[ShownDigit]:
+    """The first digit of each label that occurs."""
+    return [_shown_digit(predictions, index) for index in one_of_each(predictions)]
+
+
+def mistakes(predictions: Predictions) -> list[ShownDigit]:
+    """The misclassified digits, the most confident first."""
+    return [_shown_digit(predictions, index) for index in most_confidently_wrong(predictions, NUM_MISTAKES)]
+
+
+def _shown_digit(predictions: Predictions, index: int) -> ShownDigit:
+    label = int(predictions.labels[index])
+    return ShownDigit(
+        row=int(predictions.rows[index]),
+        label=label,
+        predicted=int(predictions.predicted[index]),
+        confidence=float(predictions.confidence[index]),
+        label_probability=float(predictions.probabilities[index, label]),
+        png=base64.b64encode(png(predictions.pixels[index])).decode(),
+    )
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A digit, uint8[784], as a grey PNG: dark strokes on white."""
+    file = io.BytesIO()
+    Image.fromarray(255 - pixels.reshape(SIDE, SIDE)).save(file, "PNG", optimize=True)
+    return file.getvalue()
