@@ -1,6 +1,8 @@
 """What is left of a search: which trials are still to run."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from digit_search.config.settings import RunSettings, baseline_params
 from digit_search.records import FINISHED, TrialOrigin, TrialStatus
@@ -14,10 +16,8 @@ def given_trials(settings: RunSettings) -> list[PlannedTrial]:
     """The baseline and the configuration's points, which come first."""
     baseline = baseline_params(settings.training)
     given = [PlannedTrial(baseline, TrialOrigin.BASELINE)] if settings.search.baseline else []
-    values: dict[str, object]
-    for values in settings.search.points:
-        given.append(PlannedTrial(replace(baseline, **values), TrialOrigin.POINT))
-    return given
+    points: Sequence[Mapping[str, Any]] = settings.search.points
+    return given + [PlannedTrial(replace(baseline, **point), TrialOrigin.POINT) for point in points]
 
 
 def search_plan(settings: RunSettings, state: RunState) -> SearchPlan:

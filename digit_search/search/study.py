@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -38,10 +38,9 @@ def to_distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
-def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> ParamValue:
+def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
     if isinstance(dimension, Choice):
-        value: ParamValue = trial.suggest_categorical(name, dimension.choices)
-        return value
+        return trial.suggest_categorical(name, dimension.choices)
     if isinstance(dimension, IntRange):
         return trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
     return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
@@ -104,7 +103,7 @@ class Objective:
         return "min" if self.metric == "val_loss" else "max"
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["minimize", "maximize"]:
         """Optuna's name of the direction."""
         return "minimize" if self.mode == "min" else "maximize"
 
