@@ -154,7 +154,7 @@ def _farewell(folder: RunFolder) -> str:
 
 
 def _write_tables_if_possible(folder: RunFolder) -> None:
-    with suppress(StorageError):
+    with suppress(RunFolderError):
         write_tables(folder)
 
 

@@ -139,6 +139,17 @@ def test_tables_that_do_not_fit_on_the_full_disk_do_not_hide_what_happened(job, 
         job(["read"], ("_search", raise_full))
 
 
+@pytest.mark.parametrize(("stop", "error"), [(raise_full, SearchError), (raise_interrupt, KeyboardInterrupt)])
+def test_events_that_cannot_be_read_any_more_do_not_hide_what_happened(job, stop, error):
+    def lose_events():
+        job.folder.events.unlink()
+        job.folder.events.mkdir()
+        stop()
+
+    with pytest.raises(error, match=r"(?i)resume with"):
+        job(["read"], ("_search", lose_events))
+
+
 def test_a_ctrl_c_that_a_library_swallowed_ends_the_run_before_the_next_stage(job):
     interrupts = Interrupts()
 

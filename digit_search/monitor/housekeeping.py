@@ -2,7 +2,7 @@
 
 import time
 
-from digit_search.records import TrialStatus
+from digit_search.records import FINISHED
 from digit_search.report.build import write_tables_of
 from digit_search.run.active_run import Observer
 from digit_search.run.events import RunEvent, TrialEnded
@@ -34,7 +34,7 @@ class Housekeeping(Observer):
         self._next_at = ended_at + max(EVERY_SECONDS, 9 * (ended_at - started_at))
 
     def _delete_checkpoints(self, state: RunState) -> None:
-        """Keep those of trials that have not ended, and of the best trial, which is retrained from there."""
-        kept = {record.trial for record in state.trials if record.status is TrialStatus.RUNNING}
+        """Keep those of trials that run or will be resumed, and of the best trial, which is retrained from there."""
+        kept = {record.trial for record in state.trials if record.status not in FINISHED}
         kept |= {record.trial for record in ranked(state.trials, self._rank_by)[:1]}
         self._folder.keep_checkpoints((record.trial for record in state.trials), kept)

@@ -1,7 +1,7 @@
 """A run that this process works on, and the observers that watch it."""
 
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from digit_search.config.settings import RunSettings
 from digit_search.run.events import EventLog, PhaseStarted, RunEvent
@@ -73,9 +73,11 @@ class ActiveRun:
     def observed_by(self, observers: Sequence[Observer]) -> Iterator[None]:
         """Show everything that happens in here to these observers."""
         self._observers = observers
-        try:
-            yield
-        finally:
-            self._observers, self.state.running = (), frozenset()
+        # All are closed, also when one of them raises.
+        with ExitStack() as stack:
             for observer in observers:
-                observer.close()
+                stack.callback(observer.close)
+            try:
+                yield
+            finally:
+                self._observers, self.state.running = (), frozenset()

@@ -199,6 +199,8 @@ class RunState:
 
     def _start(self, event: TrialStarted) -> None:
         if event.trial in self._trials:  # A trial that is started again keeps its record.
+            if self._trials[event.trial].record.status not in FINISHED:
+                self._set_status(self._trials[event.trial], TrialStatus.RUNNING)
             return
         record = TrialRecord(event.trial, TrialStatus.RUNNING, event.params, event.seed, origin=event.origin, started_at=event.at)
         self._trials[event.trial] = _Trial(record)

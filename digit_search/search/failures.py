@@ -66,12 +66,14 @@ def restart_lost_ray(search: Callable[[], None], run: ActiveRun) -> None:
 
     Raises:
         SearchError: then, with the reason.
+        KeyboardInterrupt: if the user ended the search meanwhile.
     """
     num_failures, finished_before = 0, -1
     while True:
         try:
             return search()
         except RayLostError as error:
+            run.interrupts.check()
             num_failures = 1 if run.state.num_finished > finished_before else num_failures + 1
             finished_before = run.state.num_finished
             if num_failures > run.settings.search.max_failures:

@@ -23,16 +23,15 @@ from digit_search.monitor.progress import SearchProgress
 from digit_search.monitor.ray_dashboard import RayDashboard, job_metadata
 from digit_search.monitor.ray_metrics import RayMetrics
 from digit_search.monitor.tensorboard import TensorBoard
-from digit_search.records import FINISHED, TrialStatus
+from digit_search.records import TrialStatus
 from digit_search.run.active_run import ActiveRun, Observer
 from digit_search.run.events import NoteAdded, TrialEnded
+from digit_search.run.layout import RunFolder
 from digit_search.run.state import RunState
 from digit_search.search.failures import restart_lost_ray, why_search_ended, why_tune_ended
-from digit_search.search.resume import end_decided_trials, search_plan
-from digit_search.search.scheduler import Asha
+from digit_search.search.resume import end_decided_trials
 from digit_search.search.study import Objective
 from digit_search.search.study_journal import StudyJournal
-from digit_search.search.suggest import Suggester
 from digit_search.search.time_budget import TimeBudget
 from digit_search.search.trainable import TrialSetup, make_worker_class, train_trial
 from digit_search.search.tune_adapter import EndSearch, SearchDriver, make_tuner
@@ -67,14 +66,17 @@ def search_trials(run: ActiveRun, table: pa.Table, split: RowSplit, started_at: 
 
 
 def _search_on_ray(run: ActiveRun, table: pa.Table, split: RowSplit, budget: TimeBudget) -> None:
-    """Start or join Ray, and search on it."""
+    """Start or join Ray, and search on it, unless nothing is left to do."""
     settings = run.settings
+    end_decided_trials(run)
+    if run.state.num_finished >= settings.search.samples or budget.is_spent():
+        return
     ray_settings = settings.ray.model_copy(update={"address": address_to_join(settings.ray.address)})
     is_joined = bool(ray_settings.address)
     if is_joined:
         # Said first: a configuration from elsewhere could name a stranger's cluster, and what that answers is run here.
         run.say(f"Ray: joining the cluster at {ray_settings.address}")
-    most = most_trials_at_a_time(settings)
+    most = _most_trials_at_a_time(settings)
     with running_ray(ray_settings, job_metadata(run.folder.name, settings.search.samples, most)) as dashboard:
         run.interrupts.check()
         plan, nodes = _plan(settings, is_joined, run)
@@ -87,7 +89,7 @@ def _search_on_ray(run: ActiveRun, table: pa.Table, split: RowSplit, budget: Tim
             _search_with_tune(run, table, split, budget, plan, probe)
 
 
-def most_trials_at_a_time(settings: RunSettings) -> int:
+def _most_trials_at_a_time(settings: RunSettings) -> int:
     """How many trials at a time a search can use, wherever it runs."""
     workers, samples = settings.resources.workers, settings.search.samples
     return samples if workers == "auto" else min(workers, samples)
@@ -102,7 +104,7 @@ def _plan(settings: RunSettings, is_joined: bool, run: ActiveRun) -> tuple[Worke
         if not is_joined or not snapshot_cluster().may_grow:
             raise
     share = settings.resources.gpus_per_trial
-    plan = WorkerPlan(most_trials_at_a_time(settings), settings.resources.cpus_per_trial, 0.0 if share == "auto" else float(share))
+    plan = WorkerPlan(_most_trials_at_a_time(settings), settings.resources.cpus_per_trial, 0.0 if share == "auto" else float(share))
     run.say("the cluster's nodes have no room for all of this now; its autoscaler is asked for more")
     return plan, nodes
 
@@ -126,26 +128,15 @@ def _search_with_tune(
     run: ActiveRun, table: pa.Table, split: RowSplit, budget: TimeBudget, plan: WorkerPlan, probe: StorageProbe | None
 ) -> None:
     """Let Tune run what is left, and record what was interrupted when it ends, however it does."""
-    end_decided_trials(run)
-    to_run, objective = search_plan(run.settings, run.state), Objective.of(run.settings)
-    if not to_run.numbers:
-        return
-    search = run.settings.search
-    finished = [record for record in run.state.trials if record.status in FINISHED]
-    driver = SearchDriver(
-        run,
-        Suggester(to_run, objective, run.state.warm, finished),
-        to_run,
-        objective,
-        budget,
-        asha=_asha(run, objective),
-        watchdog=Watchdog(parse_duration(search.trial_timeout), own_ray_processes()),
-        capacity=Capacity(plan, most=most_trials_at_a_time(run.settings), probe=probe, say=run.say) if probe else None,
-    )
-    trainable = tune.with_parameters(train_trial, table=table, setup=_trial_setup(run, split, plan, objective, probe))
-    workers = make_worker_class(trainable, run.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial})
+    settings = run.settings
     try:
-        with run.observed_by(_observers(run, plan, objective, budget, len(split.validation))):
+        watchdog = Watchdog(parse_duration(settings.search.trial_timeout), own_ray_processes())
+        capacity = Capacity(plan, most=_most_trials_at_a_time(settings), probe=probe, say=run.say) if probe else None
+        driver = SearchDriver(run, budget, watchdog, capacity)
+        setup = _trial_setup(settings, run.folder, split, plan, probe)
+        trainable = tune.with_parameters(train_trial, table=table, setup=setup)
+        workers = make_worker_class(trainable, run.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial})
+        with run.observed_by(_observers(run, plan, budget, len(split.validation))):
             _run_tuner(make_tuner(run, driver, workers, plan, probe.bad if probe else None), run)
     except (EndSearch, Exception) as error:
         logger.exception("the search ended")
@@ -161,34 +152,23 @@ def _run_tuner(tuner: tune.Tuner, run: ActiveRun) -> None:
         raise why_tune_ended(error, run) from error
 
 
-def _asha(run: ActiveRun, objective: Objective) -> Asha | None:
-    search = run.settings.search
-    if not search.asha.enabled:
-        return None
-    # Every result is compared with the notebook's configuration, so that one is trained to the end.
-    return Asha(search.asha, objective, earlier=run.state.rungs, never_stopped={0} if search.baseline else ())
-
-
-def _trial_setup(run: ActiveRun, split: RowSplit, plan: WorkerPlan, objective: Objective, probe: StorageProbe | None) -> TrialSetup:
-    settings = run.settings
+def _trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan, probe: StorageProbe | None) -> TrialSetup:
     return TrialSetup(
         split=split,
-        trials_location=run.folder.trials_location,
+        trials_location=folder.trials_location,
         max_epochs=settings.search.asha.max_epochs,
-        reports_per_epoch=settings.search.reports_per_epoch,
-        ema_half_life_epochs=settings.training.ema_half_life_epochs,
-        precision=settings.training.precision,
-        compile=settings.training.compile,
+        training=settings.training,
         num_threads=plan.cpus_per_trial,
-        objective=objective,
+        objective=Objective.of(settings),
         uses_mps=plan.uses_mps,
         probe_token=probe.token if probe else "",
     )
 
 
-def _observers(run: ActiveRun, plan: WorkerPlan, objective: Objective, budget: TimeBudget, num_validation: int) -> list[Observer]:
+def _observers(run: ActiveRun, plan: WorkerPlan, budget: TimeBudget, num_validation: int) -> list[Observer]:
     """Everything that shows or keeps what happens in the search."""
     settings, search, folder = run.settings, run.settings.search, run.folder
+    objective = Objective.of(settings)
     about, _ = expected_epochs(search.asha, search.reports_per_epoch, search.samples)
 
     def seconds_left(state: RunState) -> float | None:

@@ -1,7 +1,7 @@
-"""How trials appear in an Optuna study: the space, the objective, and a finished trial."""
+"""How trials appear in an Optuna study: the space, the objective, and a trial."""
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from digit_search.config.search_space import Choice, Dimension, IntRange, ParamValue
 from digit_search.config.settings import RunSettings
-from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
+from digit_search.records import EpochMetrics, TrialParams, TrialRecord, TrialStatus
 
 Space = Mapping[str, Dimension | ParamValue]
 
@@ -29,8 +29,7 @@ def sampler_seed(seed: int, trial: int, num_warm: int) -> int:
     return zlib.crc32(f"{seed}/{trial}/{num_warm}".encode()) if num_warm else trial_seed(seed, trial)
 
 
-def to_distribution(dimension: Dimension) -> BaseDistribution:
-    """Optuna's counterpart of a dimension of the space."""
+def _to_distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choice):
         return CategoricalDistribution(dimension.choices)
     if isinstance(dimension, IntRange):
@@ -55,31 +54,35 @@ def suggest_params(trial: optuna.Trial, space: Space, fixed: TrialParams) -> Tri
     for name, dimension in space.items():
         if not isinstance(dimension, Dimension):
             values[name] = dimension
-        elif _is_searched(dimension, values):
+        elif _condition_holds(dimension, values):
             values[name] = _suggest(trial, name, dimension)
     return TrialParams(**values)
 
 
-def _is_searched(dimension: Dimension | ParamValue, values: Mapping[str, ParamValue]) -> bool:
-    """Whether a trial with these values has this parameter in the study."""
-    return isinstance(dimension, Dimension) and all(values[other] == wanted for other, wanted in dimension.when.items())
+def _condition_holds(dimension: Dimension, values: Mapping[str, ParamValue]) -> bool:
+    return all(values[other] == wanted for other, wanted in dimension.when.items())
 
 
-def _fits(value: Any, dimension: Dimension | ParamValue) -> bool:
-    if isinstance(dimension, Choice):
-        return value in dimension.choices
-    if isinstance(dimension, Dimension):
-        return bool(dimension.low <= value <= dimension.high)
-    return bool(value == dimension)
+def _searched(params: TrialParams, space: Space) -> dict[str, Dimension]:
+    """The dimensions that a trial with these parameters has in a study."""
+    values = asdict(params)
+    return {
+        name: dimension for name, dimension in space.items() if isinstance(dimension, Dimension) and _condition_holds(dimension, values)
+    }
 
 
 def is_in_space(params: TrialParams, space: Space) -> bool:
     """Whether a study over this space can hold these parameters. Parameters whose condition does not hold may have any value."""
-    values = asdict(params)
-    return all(
-        _fits(values[name], dimension) or (isinstance(dimension, Dimension) and not _is_searched(dimension, values))
-        for name, dimension in space.items()
+    fixed = {name: value for name, value in space.items() if not isinstance(value, Dimension)}
+    return all(getattr(params, name) == value for name, value in fixed.items()) and all(
+        _fits(getattr(params, name), dimension) for name, dimension in _searched(params, space).items()
     )
+
+
+def _fits(value: Any, dimension: Dimension) -> bool:
+    if isinstance(dimension, Choice):
+        return value in dimension.choices
+    return bool(dimension.low <= value <= dimension.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,60 +118,52 @@ class Objective:
         """The value of the metric for the weights that the trial would deliver."""
         return metrics.scored_loss if self.metric == "val_loss" else metrics.scored_accuracy
 
-    def outcome(self, steps: Mapping[int, float], *, failed: bool) -> tuple[TrialState, float | None]:
-        """State and value of a trial that ended with these scores by step: its best score if it is complete, its last if it was stopped.
+    def outcome(self, status: TrialStatus, scores: Mapping[int, float]) -> tuple[TrialState, float | None]:
+        """State and value of a trial with these scores by step: its best score if it is complete, its last if it was stopped.
 
         TPE ranks PRUNED trials by the step that they reached. Ray's OptunaSearch (2.60) makes them COMPLETE with their last score, so that
         trials of one epoch and of nine count as equals.
         """
-        if failed or not steps:
+        if status is TrialStatus.RUNNING:
+            return TrialState.RUNNING, None
+        if status is TrialStatus.FAILED or not scores:
             return TrialState.FAIL, None
-        if max(steps) < self.max_step:
-            return TrialState.PRUNED, steps[max(steps)]
-        return TrialState.COMPLETE, min(steps.values()) if self.mode == "min" else max(steps.values())
+        if max(scores) < self.max_step:
+            return TrialState.PRUNED, scores[max(scores)]
+        return TrialState.COMPLETE, min(scores.values()) if self.mode == "min" else max(scores.values())
 
 
-def attributes(trial: int, seed: int, origin: TrialOrigin) -> dict[str, Any]:
-    """What identifies a trial in the study."""
-    return {"trial": trial, "seed": seed, "origin": str(origin)}
+def to_optuna(record: TrialRecord, space: Space, objective: Objective, run: str = "") -> FrozenTrial | None:
+    """A trial as Optuna keeps it; None if the space does not hold its parameters.
+
+    `run` is the name of the other run that the trial is from. Its trials may be longer than this run's. Their curves are cut, which changes
+    nothing before the cut, because StepLR does not depend on the length of the training.
+    """
+    if not is_in_space(record.params, space):
+        return None
+    searched = _searched(record.params, space)
+    epochs = [metrics for metrics in record.epochs if objective.step(metrics) <= objective.max_step]
+    scores = {objective.step(metrics): objective.score(metrics) for metrics in epochs}
+    state, value = objective.outcome(record.status, scores)
+    return optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params={name: getattr(record.params, name) for name in searched},
+        distributions={name: _to_distribution(dimension) for name, dimension in searched.items()},
+        intermediate_values=scores,
+        user_attrs=_attributes(record, epochs) | ({"run": run} if run else {}),
+    )
 
 
-def totals(epochs: Iterable[EpochMetrics]) -> dict[str, Any]:
-    """What optuna-dashboard can draw beside the score: training images, seconds, epochs, and the accuracy of the best epoch."""
-    epochs = tuple(epochs)
+def _attributes(record: TrialRecord, epochs: Sequence[EpochMetrics]) -> dict[str, Any]:
+    """What identifies a trial in the study, and what optuna-dashboard can draw beside its score."""
     values: dict[str, Any] = {
+        "trial": record.trial,
+        "seed": record.seed,
+        "origin": str(record.origin),
         "images": sum(metrics.images for metrics in epochs),
         "seconds": round(sum(metrics.seconds for metrics in epochs), 3),
     }
     if epochs:
         values |= {"epochs": epochs[-1].epoch, "val_accuracy": max(metrics.scored_accuracy for metrics in epochs)}
     return values
-
-
-def finished_trial(record: TrialRecord, space: Space, objective: Objective, run: str = "") -> FrozenTrial | None:
-    """A trial that has ended as Optuna keeps it; None if the space does not hold its parameters.
-
-    Args:
-        record: the trial.
-        space: the search space of the study.
-        objective: what the study compares.
-        run: the name of the other run that the trial is from. Its trials may be longer than this run's; their curves are cut, which changes
-            nothing before the cut, because StepLR does not depend on the length of the training.
-    """
-    if not is_in_space(record.params, space):
-        return None
-    values = asdict(record.params)
-    searched = {
-        name: dimension for name, dimension in space.items() if isinstance(dimension, Dimension) and _is_searched(dimension, values)
-    }
-    epochs = [metrics for metrics in record.epochs if objective.step(metrics) <= objective.max_step]
-    steps = {objective.step(metrics): objective.score(metrics) for metrics in epochs}
-    state, value = objective.outcome(steps, failed=record.status is TrialStatus.FAILED)
-    return optuna.trial.create_trial(
-        state=state,
-        value=value,
-        params={name: values[name] for name in searched},
-        distributions={name: to_distribution(dimension) for name, dimension in searched.items()},
-        intermediate_values=steps,
-        user_attrs=attributes(record.trial, record.seed, record.origin) | totals(epochs) | ({"run": run} if run else {}),
-    )

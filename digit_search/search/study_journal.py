@@ -2,23 +2,20 @@
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from digit_search.records import FINISHED, TrialParams, TrialRecord, TrialStatus
+from digit_search.records import FINISHED, TrialRecord
 from digit_search.run.active_run import Observer
 from digit_search.run.events import EpochReported, RunEvent, TrialEnded, TrialStarted
 from digit_search.run.state import RunState
-from digit_search.search.study import Objective, Space, attributes, finished_trial, is_in_space, suggest_params, totals
+from digit_search.search.study import Objective, Space, to_optuna
 
 
 class _JournalFile(JournalFileBackend):
@@ -46,70 +43,54 @@ class StudyJournal(Observer):
         path.unlink(missing_ok=True)
         self._space = space
         self._objective = objective
-        self._running: dict[int, optuna.Trial] = {}
-        storage = JournalStorage(_JournalFile(path))
-        self._study = optuna.create_study(storage=storage, study_name=name, direction=objective.direction)
-        self._describe()
+        self._running: dict[int, int] = {}
+        """Optuna's id of each trial that has not ended, by the trial's number."""
+        self._storage = JournalStorage(_JournalFile(path))
+        _describe(optuna.create_study(storage=self._storage, study_name=name, direction=objective.direction), objective)
+        self._study = self._storage.get_study_id_from_name(name)
         for earlier in state.warm:
             self._add(earlier.record, earlier.run)
         for record in state.trials:
             if record.status in FINISHED:
                 self._add(record)
 
-    def _describe(self) -> None:
-        """Say in the study what its values are."""
-        objective = self._objective
-        with _experimental():
-            self._study.set_metric_names([objective.metric])
-        self._study.set_user_attr(
-            "value", f"{objective.metric} of the weights that a trial would deliver; the last one of a stopped trial, else the best one"
-        )
-        self._study.set_user_attr("step", f"reports of a trial, {objective.reports_per_epoch} per epoch")
-        self._study.set_user_attr("trial", "number in trials.csv; val_accuracy is that of the trial's best epoch")
-
-    def _add(self, record: TrialRecord, run: str = "") -> None:
-        trial = finished_trial(record, self._space, self._objective, run)
-        if trial is not None:
-            self._study.add_trial(trial)
+    def _add(self, record: TrialRecord, run: str = "") -> int | None:
+        trial = to_optuna(record, self._space, self._objective, run)
+        return None if trial is None else self._storage.create_new_trial(self._study, template_trial=trial)
 
     def on_event(self, event: RunEvent, state: RunState) -> None:
         match event:
-            case TrialStarted() if is_in_space(event.params, self._space):
-                trial = self._running[event.trial] = self._start(event.params)
-                for key, value in attributes(event.trial, event.seed, event.origin).items():
-                    trial.set_user_attr(key, value)
+            case TrialStarted():
+                # A trial that is resumed has its earlier scores already.
+                if (trial := self._add(state.trial(event.trial))) is not None:
+                    self._running[event.trial] = trial
             case EpochReported() if event.trial in self._running:
-                self._running[event.trial].report(self._objective.score(event.metrics), self._objective.step(event.metrics))
+                step, score = self._objective.step(event.metrics), self._objective.score(event.metrics)
+                self._storage.set_trial_intermediate_value(self._running[event.trial], step, score)
             case TrialEnded() if event.trial in self._running:
-                self._end(state.trial(event.trial))
+                self._end(self._running.pop(event.trial), state.trial(event.trial))
 
-    def _start(self, params: TrialParams) -> optuna.Trial:
-        with _experimental():
-            fixed = {name: getattr(params, name) for name in self._space}
-            self._study.sampler = PartialFixedSampler(fixed, RandomSampler())
-            trial = self._study.ask()
-            suggest_params(trial, self._space, params)
-        return trial
-
-    def _end(self, record: TrialRecord) -> None:
-        trial = self._running.pop(record.trial)
-        for key, value in totals(record.epochs).items():
-            trial.set_user_attr(key, value)
-        steps = {self._objective.step(metrics): self._objective.score(metrics) for metrics in record.epochs}
-        state, value = self._objective.outcome(steps, failed=record.status is TrialStatus.FAILED)
-        # Optuna refuses a value for a PRUNED trial: that is its last intermediate value.
-        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+    def _end(self, trial: int, record: TrialRecord) -> None:
+        ended = to_optuna(record, self._space, self._objective)
+        assert ended is not None  # It was in the space when it started.
+        for key, value in ended.user_attrs.items():
+            self._storage.set_trial_user_attr(trial, key, value)
+        self._storage.set_trial_state_values(trial, ended.state, ended.values)
 
     def close(self) -> None:
         """Mark the trials that never ended as failed, so that none stays RUNNING after the search."""
         for trial in self._running.values():
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._storage.set_trial_state_values(trial, TrialState.FAIL)
         self._running.clear()
 
 
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Use what Optuna (5.0) still calls experimental, without its warning."""
+def _describe(study: optuna.Study, objective: Objective) -> None:
+    """Say in the study what its values are."""
     with warnings.catch_warnings():
+        # Optuna (5.0) still calls this experimental.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
+        study.set_metric_names([objective.metric])
+    value = f"{objective.metric} of the weights that a trial would deliver; the last one of a stopped trial, else the best one"
+    study.set_user_attr("value", value)
+    study.set_user_attr("step", f"reports of a trial, {objective.reports_per_epoch} per epoch")
+    study.set_user_attr("trial", "number in trials.csv; val_accuracy is that of the trial's best epoch")

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
-from optuna.storages import InMemoryStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from digit_search.config.search_space import Dimension
 from digit_search.records import EarlierTrial, TrialOrigin, TrialParams, TrialRecord
-from digit_search.search.study import Objective, Space, finished_trial, sampler_seed, suggest_params
+from digit_search.search.study import Objective, Space, sampler_seed, suggest_params, to_optuna
 
 MAX_VISIBLE = 500
 """TPE goes through all trials that it sees at every suggestion. Up to this many it sees every trial; above, the older half is dropped,
@@ -105,25 +103,22 @@ class Suggester:
         self._visible = VisibleTrials(objective)
         self._is_conditional = any(dimension.when for dimension in plan.space.values() if isinstance(dimension, Dimension))
         for index, earlier in enumerate(warm):
-            self._visible.add(index - len(warm), finished_trial(earlier.record, plan.space, objective, run=earlier.run))
+            self._visible.add(index - len(warm), to_optuna(earlier.record, plan.space, objective, run=earlier.run))
         for record in finished:
             self.learn(record)
 
     def learn(self, record: TrialRecord) -> None:
         """Take in a trial that has ended."""
-        self._visible.add(record.trial, finished_trial(record, self._plan.space, self._objective))
+        self._visible.add(record.trial, to_optuna(record, self._plan.space, self._objective))
 
     def suggest(self, number: int) -> PlannedTrial:
         """The parameters of a trial: the planned ones, or what TPE suggests."""
         plan = self._plan
         if number in plan.planned:
             return plan.planned[number]
-        storage = InMemoryStorage()
-        direction = StudyDirection.MINIMIZE if self._objective.mode == "min" else StudyDirection.MAXIMIZE
-        storage.create_new_study([direction], "suggestion")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study = optuna.Study("suggestion", storage, sampler=self._sampler(number))
+            study = optuna.create_study(direction=self._objective.direction, sampler=self._sampler(number))
             study.add_trials(self._visible.in_order())
             return PlannedTrial(suggest_params(study.ask(), plan.space, plan.fixed), TrialOrigin.SUGGESTED)
 

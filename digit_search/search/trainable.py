@@ -8,6 +8,7 @@ import pyarrow as pa
 from ray import tune
 
 from digit_search.cluster.storage_probe import UNREACHED, problem_here
+from digit_search.config.settings import TrainingSettings
 from digit_search.data.split import RowSplit
 from digit_search.errors import StorageError
 from digit_search.private_api import worker_class
@@ -27,10 +28,7 @@ class TrialSetup:
     trials_location: str
     """Where the trials' checkpoints are kept (`RunFolder.trials_location`)."""
     max_epochs: int
-    reports_per_epoch: int
-    ema_half_life_epochs: float
-    precision: str
-    compile: bool
+    training: TrainingSettings
     num_threads: int
     objective: Objective
     uses_mps: bool = False

@@ -23,13 +23,14 @@ from digit_search.cluster.storage_probe import UNREACHED, AvoidNodes
 from digit_search.cluster.watchdog import Watchdog
 from digit_search.errors import RayLostError, StorageError
 from digit_search.private_api import worker_of
-from digit_search.records import EpochMetrics, TrialStatus
+from digit_search.records import FINISHED, EpochMetrics, TrialStatus
 from digit_search.run.active_run import ActiveRun
 from digit_search.run.events import EpochReported, TrialEnded, TrialStarted
 from digit_search.run.layout import trial_name
+from digit_search.search.resume import search_plan
 from digit_search.search.scheduler import Asha
 from digit_search.search.study import Objective, trial_seed
-from digit_search.search.suggest import SearchPlan, Suggester
+from digit_search.search.suggest import Suggester
 from digit_search.search.time_budget import TimeBudget
 from digit_search.search.trainable import FAILED, UNSAVED
 
@@ -64,15 +65,13 @@ class EndSearch(BaseException):
 class NodeLabels:
     """Names of Ray's nodes that are the same from run to run: the host, with a number from the second node on the same host."""
 
-    def __init__(self, hosts: Callable[[], Mapping[str, str]] | None = None) -> None:
-        """`hosts` gives host names by node id; by default those of the Ray that is running."""
-        self._hosts = hosts or _hosts_of_ray
+    def __init__(self) -> None:
         self._labels: dict[str, str] = {}
 
     def label(self, node_id: str) -> str:
         """The node's name. The first node seen on a host has the host's name."""
         if node_id not in self._labels:
-            host = self._hosts().get(node_id, "unknown")
+            host = _hosts_of_ray().get(node_id, "unknown")
             taken = sum(1 for label in self._labels.values() if label.partition("#")[0] == host)
             self._labels[node_id] = host if taken == 0 else f"{host}#{taken + 1}"
         return self._labels[node_id]
@@ -85,42 +84,22 @@ def _hosts_of_ray() -> Mapping[str, str]:
 class SearchDriver:
     """Suggests trials, records what they report, and decides when they end."""
 
-    def __init__(
-        self,
-        run: ActiveRun,
-        suggester: Suggester,
-        plan: SearchPlan,
-        objective: Objective,
-        budget: TimeBudget,
-        *,
-        asha: Asha | None,
-        watchdog: Watchdog,
-        capacity: Capacity | None = None,
-        nodes: NodeLabels | None = None,
-    ) -> None:
-        """Take what the search is made of.
-
-        Args:
-            run: where everything is recorded.
-            suggester: gives the parameters of a trial.
-            plan: the trials that are still to run.
-            objective: what is compared.
-            budget: when the search must end.
-            asha: stops trials at rungs; None where early stopping is off.
-            watchdog: looks after workers and Ray.
-            capacity: how many trials a joined cluster can run; None for a Ray of our own.
-            nodes: names the nodes.
-        """
+    def __init__(self, run: ActiveRun, budget: TimeBudget, watchdog: Watchdog, capacity: Capacity | None = None) -> None:
+        """Run the trials of `run` that have not finished; `capacity` is that of a joined cluster."""
+        settings, state = run.settings, run.state
+        plan = search_plan(settings, state)
         self._run = run
-        self._suggester = suggester
-        self._plan = plan
-        self._left = list(plan.numbers)
-        self._objective = objective
         self._budget = budget
-        self._asha = asha
         self._watchdog = watchdog
         self._capacity = capacity
-        self._nodes = nodes or NodeLabels()
+        self._left = list(plan.numbers)
+        self._objective = Objective.of(settings)
+        finished = [record for record in state.trials if record.status in FINISHED]
+        self._suggester = Suggester(plan, self._objective, state.warm, finished)
+        # Every result is compared with the notebook's configuration, so that one is trained to the end.
+        never_stopped = {0} if settings.search.baseline else ()
+        self._asha = Asha(settings.search.asha, self._objective, earlier=state.rungs, never_stopped=never_stopped)
+        self._nodes = NodeLabels()
         self._live: dict[int, Trial] = {}
         """Tune's trials that have not ended, so that a step costs the same however many trials there were."""
         self._errors: dict[int, str] = {}
@@ -137,7 +116,7 @@ class SearchDriver:
             return None
         number = self._left.pop(0)
         suggested = self._suggester.suggest(number)
-        seed = trial_seed(self._plan.seed, number)
+        seed = trial_seed(self._run.settings.seed, number)
         self._run.record(TrialStarted(trial=number, params=suggested.params, seed=seed, origin=suggested.origin))
         return {"trial": number, "seed": seed, **asdict(suggested.params)}
 
@@ -166,7 +145,7 @@ class SearchDriver:
         last = self._run.state.last_report(number)
         # A worker that takes over a trial repeats the last report of the worker before.
         if last is None or metrics.epoch > last.epoch:
-            decision = self._asha.decide(number, step, self._objective.score(metrics)) if self._asha else None
+            decision = self._asha.decide(number, step, self._objective.score(metrics))
             if decision and not decision.passed:
                 self._stopped.add(number)
             node = self._nodes.label(result["node_id"])
@@ -237,12 +216,13 @@ class SearchDriver:
         """Tune has made a step: nothing is half-written now.
 
         Raises:
-            RayLostError: if one of Ray's processes died.
             KeyboardInterrupt: if the user wants the search to end.
+            RayLostError: if one of Ray's processes died.
         """
         self._run.step({number for number, trial in self._live.items() if trial.status == Trial.RUNNING})
-        self._watchdog.look(lambda: {number: worker_of(trial) for number, trial in self._live.items()})
+        # First, because a signal to all processes of a container or a batch job ends Ray's as well.
         self._run.interrupts.check()
+        self._watchdog.look(lambda: {number: worker_of(trial) for number, trial in self._live.items()})
 
 
 def _number(trial: Trial) -> int:

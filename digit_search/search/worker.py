@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import traceback
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +18,8 @@ from digit_search.search.study import Objective
 from digit_search.search.trainable import FAILED, UNSAVED, TrialSetup
 from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
 from digit_search.training.cpu.malloc import release_freed_memory
-from digit_search.training.device import DevicePlan, choose_device_type, describe_device, is_out_of_gpu_memory, plan_device, visible_gpus
-from digit_search.training.loop import Trainer, TrainingSetup, checkpoint_state, fit, make_setup, restore
+from digit_search.training.device import choose_device_type, describe_device, is_out_of_gpu_memory, plan_device, visible_gpus
+from digit_search.training.loop import Trainer, checkpoint_state, fit, make_setup, restore
 
 
 def assigned_device_type(uses_mps: bool) -> str:
@@ -31,16 +30,16 @@ def assigned_device_type(uses_mps: bool) -> str:
 
 
 def run_trial(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> None:
-    """Train one trial, reporting to Tune after every `Trainer.advance`.
+    """Train one trial, and report to Tune after every `Trainer.advance`.
 
-    A worker that takes over a trial goes on from its checkpoint; it reports that one's metrics once more, because nobody knows whether
-    the worker before could. A trial that raises is reported as failed instead of left to Ray, which would run it again: only a worker
-    that died deserves a retry. A checkpoint that the disk did not take is reported as such: it is no trial's fault, and ends the search.
+    A worker that takes over a trial continues from its checkpoint. It reports the checkpoint's metrics again, because the worker before may
+    have died before its report. A trial that raises is reported as failed and not left to Ray, which would run it again: only a worker that
+    died gets a retry. A checkpoint that the disk did not take is reported as such: it is no trial's fault, and ends the search.
     """
     torch.set_num_threads(setup.num_threads)
     _free_last_trial()
     if problem := _train(config, table, setup):
-        # This call may not return before the worker gets its next trial, so that nothing of this one may be held here.
+        # This call may not return before the worker gets its next trial, so this one's memory must be free before it.
         _free_last_trial()
         tune.report(problem)
 
@@ -50,9 +49,19 @@ def _train(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> dict[s
     checkpoints = trial_checkpoints(setup.trials_location, config["trial"])
     reporter = _Reporter(setup.objective)
     try:
-        plan = plan_device(assigned_device_type(setup.uses_mps), setup.precision)
+        training = setup.training
+        plan = plan_device(assigned_device_type(setup.uses_mps), training.precision)
         reporter.device = describe_device(plan.device)
-        trainer = Trainer(_training_setup(table, setup, plan), trial_params(config), config["seed"])
+        prepared = make_setup(
+            table,
+            setup.split,
+            plan,
+            ema_half_life_epochs=training.ema_half_life_epochs,
+            reports_per_epoch=setup.objective.reports_per_epoch,
+            compile=training.compile,
+        )
+        params = TrialParams(**{name: config[name] for name in PARAM_NAMES})
+        trainer = Trainer(prepared, params, config["seed"])
         best = None
         if (state := load_checkpoint(checkpoints)) is not None:
             metrics, best = restore(trainer, state)
@@ -76,36 +85,20 @@ def _train(config: dict[str, Any], table: pa.Table, setup: TrialSetup) -> dict[s
     return {}
 
 
-def trial_params(config: Mapping[str, Any]) -> TrialParams:
-    """The parameters in a trial's configuration."""
-    return TrialParams(**{name: config[name] for name in PARAM_NAMES})
-
-
 def _free_last_trial() -> None:
-    """Give back the memory of a reused worker's trial before.
+    """Free the memory of the trial that a reused worker ran before.
 
-    Its model and its optimizer refer to each other, so only the collector frees them; and because each trial runs in a thread of its own,
-    the C library keeps their memory where the next trial does not look for it. A worker would grow by 400 MB within five trials.
-    What torch keeps of a GPU's memory for later is given back too, as others may share that GPU.
+    A model and its optimizer refer to each other, so only the garbage collector frees them. And each trial runs in a new thread, so the C
+    library keeps their memory where the next trial does not look for it. A worker would grow by 400 MB within five trials. The GPU memory
+    that torch keeps for later is freed too, because other workers may share that GPU.
     """
     gc.collect()
     torch.cuda.empty_cache()
     release_freed_memory()
 
 
-def _training_setup(table: pa.Table, setup: TrialSetup, plan: DevicePlan) -> TrainingSetup:
-    return make_setup(
-        table,
-        setup.split,
-        plan,
-        ema_half_life_epochs=setup.ema_half_life_epochs,
-        reports_per_epoch=setup.reports_per_epoch,
-        compile=setup.compile,
-    )
-
-
 class _Reporter:
-    """Hands metrics to Tune, with what the scheduler, the searcher and the records want beside them."""
+    """Gives metrics to Tune, with what the search and the records need beside them."""
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective

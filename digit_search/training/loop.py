@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from digit_search.data.split import RowSplit
 from digit_search.data.table import label_view, pixel_view
 from digit_search.errors import TrialError
-from digit_search.records import EpochMetrics, TrialParams
+from digit_search.records import MAX_NUMBER, EpochMetrics, TrialParams
 from digit_search.training.batches import DeviceDigits, as_tensor, evaluation_batches, num_batches, place_digits, training_batches
 from digit_search.training.cpu.malloc import keep_freed_memory
 from digit_search.training.cpu.optimizer_state import adam_state, average_state, from_average_state, load_adam_state
@@ -232,10 +232,13 @@ def _prepare_model(plan: DevicePlan, stem: str, seed: int) -> nn.Module:
 
 
 def _check_finite(metrics: EpochMetrics) -> None:
-    """ASHA and Optuna both mistake NaN for a score (Ray 2.60 lets it go on, Optuna 5.0 leaves the trial running), so it ends here."""
+    """ASHA and Optuna both mistake NaN for a score (Ray 2.60 lets it go on, Optuna 5.0 leaves the trial running), so it ends here.
+
+    And no event holds a number above MAX_NUMBER, so a finite loss may be too large as well.
+    """
     losses = {"training": metrics.train_loss, "validation": metrics.val_loss, "averaged validation": metrics.ema_val_loss or 0.0}
     for kind, loss in losses.items():
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or abs(loss) > MAX_NUMBER:
             raise TrialError(
                 f"epoch {metrics.epoch:g}: the {kind} loss is {loss} at learning rate {metrics.lr:g}; "
                 "the training diverged. Lower search.space.lr.high if many trials end so."

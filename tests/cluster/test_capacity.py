@@ -119,7 +119,7 @@ def test_a_worker_trains_nothing_where_it_does_not_reach_the_results(tmp_path, m
     here = SimpleNamespace(get_node_id=lambda: "new")
     monkeypatch.setattr(storage_probe, "ray", SimpleNamespace(get_runtime_context=lambda: here))
     monkeypatch.setattr(trainable, "tune", SimpleNamespace(report=reported.append))
-    setup = TrialSetup(None, str(tmp_path / "gone"), 2, 1, 0.25, "float32", False, 1, None, probe_token="0123456789")
+    setup = TrialSetup(None, str(tmp_path / "gone"), 2, None, 1, None, probe_token="0123456789")
     with pytest.raises(StorageError):
         train_trial({"trial": 0}, None, setup)
     assert reported == [{"unreached": "No such file or directory", "node_id": "new"}]

@@ -49,6 +49,18 @@ def test_the_tables_hold_every_trial_so_far(tmp_path, clock):
         assert len(tables[0].splitlines()) == trial + 2
 
 
+def test_the_checkpoints_of_interrupted_trials_that_a_resumed_search_has_not_reached_yet_are_kept(tmp_path, clock):
+    folder = RunFolder(tmp_path)
+    search = Observed(lambda state: Housekeeping(folder, "val_accuracy"))
+    for trial, status in enumerate((TrialStatus.INTERRUPTED, TrialStatus.STOPPED, TrialStatus.COMPLETED)):
+        search.reported(trial, EpochMetrics(1.0, 0.5, 0.5, 0.5, trial / 10, 0.01, 100, 1.0))
+        folder.trial(trial).mkdir(parents=True)
+        (folder.trial(trial) / "checkpoint_0.pt").touch()
+        search.ended(trial, status)
+        clock[0] += 10.0
+    assert sorted(path.parent.name for path in tmp_path.rglob("checkpoint_0.pt")) == ["trial_0000", "trial_0002"]
+
+
 def test_only_checkpoints_of_running_trials_and_of_the_best_one_are_kept(tmp_path, clock):
     folder = RunFolder(tmp_path)
     search = Observed(lambda state: Housekeeping(folder, "val_accuracy"))

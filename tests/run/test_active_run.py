@@ -46,6 +46,27 @@ def test_every_observer_sees_each_event_with_the_state_that_includes_it(run):
     assert [witness.seen for witness in witnesses] == [expected, expected]
 
 
+def test_an_observer_that_cannot_close_does_not_keep_the_others_open(run):
+    class Stuck(Witness):
+        def close(self):
+            raise OSError("No space left on device")
+
+    witness = Witness()
+    with pytest.raises(OSError, match="No space left"), run.observed_by([Stuck(), witness, Stuck()]):
+        start(run, 0)
+    assert witness.seen[-1] == "closed"
+
+
+def test_a_bug_in_an_observer_is_raised_after_the_event_is_on_the_disk(run, tmp_path):
+    class Broken(Observer):
+        def on_event(self, event, state):
+            raise KeyError("a bug")
+
+    with pytest.raises(KeyError), run.observed_by([Broken()]):
+        start(run, 0)
+    assert run.state.trials == load_state(tmp_path / "events.jsonl").trials != ()
+
+
 def test_a_later_process_finds_the_state_that_this_one_left(run, tmp_path):
     start(run, 0)
     again = ActiveRun(run.settings, RunFolder(tmp_path), print, Interrupts())

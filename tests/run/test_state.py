@@ -88,6 +88,16 @@ def test_a_trial_that_reports_after_an_interruption_runs_again(state):
     assert (state.count(TrialStatus.INTERRUPTED), state.count(TrialStatus.RUNNING), state.num_finished) == (0, 1, 0)
 
 
+def test_a_trial_that_is_started_again_runs_and_keeps_its_epochs_but_one_that_has_finished_stays_so(state):
+    start(state, 0, 1)
+    report(state, 0, metrics(1))
+    end(state, 0, TrialStatus.INTERRUPTED)
+    end(state, 1)
+    start(state, 0, 1)
+    assert (state.trial(0).status, len(state.trial(0).epochs), state.trial(1).status) == ("running", 1, "stopped")
+    assert (state.count(TrialStatus.INTERRUPTED), state.count(TrialStatus.RUNNING), state.num_finished) == (0, 1, 1)
+
+
 def test_a_copy_with_one_more_event_leaves_the_state_alone(state):
     start(state, 0)
     later = state.after(PhaseStarted(at=14.0, name="done"))

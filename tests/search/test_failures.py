@@ -54,6 +54,13 @@ def test_a_search_that_finishes_trials_in_between_may_lose_its_ray_as_often_as_i
     assert len(search_with(run, [1, 2, 3, 4, 5, None])) == 5
 
 
+def test_ray_is_not_started_again_for_a_user_who_ended_the_search(run):
+    run.interrupts.pending = True
+    with pytest.raises(KeyboardInterrupt):
+        search_with(run, [RayLostError("its process raylet died"), None])
+    assert run.said == []
+
+
 def test_a_bug_is_not_tried_again(run):
     with pytest.raises(InternalError):
         search_with(run, [InternalError("a bug"), None])

@@ -5,14 +5,14 @@ from optuna.trial import TrialState
 
 from digit_search.config.search_space import FloatRange, default_space
 from digit_search.records import EpochMetrics, TrialParams, TrialRecord, TrialStatus
-from digit_search.search.study import Objective, finished_trial
+from digit_search.search.study import Objective, to_optuna
 
 OBJECTIVE = Objective("val_accuracy", reports_per_epoch=1, max_step=9)
 
 
 def trial(scores, status=TrialStatus.STOPPED, *, objective=OBJECTIVE, space=None, params=TrialParams(), run=""):  # noqa: B008
     epochs = tuple(EpochMetrics(step, 1.0, 0.5, 1 - score, score, 0.01, 100, 1.5) for step, score in enumerate(scores, start=1))
-    return finished_trial(TrialRecord(4, status, params, 7, epochs), space or default_space(), objective, run)
+    return to_optuna(TrialRecord(4, status, params, 7, epochs), space or default_space(), objective, run)
 
 
 def test_a_stopped_trial_is_pruned_with_its_score_at_the_step_that_it_reached():

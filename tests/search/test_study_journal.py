@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from digit_search.config.search_space import FloatRange, default_space
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.run.events import EarlierTrialLoaded, EpochReported, TrialEnded, TrialStarted
-from digit_search.search.study import Objective, finished_trial
+from digit_search.search.study import Objective, to_optuna
 from digit_search.search.study_journal import StudyJournal
 
 OBJECTIVE = Objective("val_accuracy", reports_per_epoch=1, max_step=9)
@@ -59,10 +59,10 @@ def test_a_trial_that_ran_looks_like_one_that_was_put_back_from_the_records(sear
     with search.begin():
         search.trial(0, scores, status)
     (written,) = search.study.trials
-    assert content(written) == content(finished_trial(search.run.state.trial(0), default_space(), OBJECTIVE))
+    assert content(written) == content(to_optuna(search.run.state.trial(0), default_space(), OBJECTIVE))
 
 
-def test_a_resumed_search_has_the_finished_trials_of_before_those_of_a_warm_start_first(search):
+def test_a_resumed_search_has_the_to_optunas_of_before_those_of_a_warm_start_first(search):
     earlier = TrialRecord(4, TrialStatus.STOPPED, TrialParams(), 4, (metrics(1, 0.5),))
     search.run.record(EarlierTrialLoaded(run="a", record=earlier))
     search.trial(0, [0.5] * 9, TrialStatus.COMPLETED)
@@ -71,6 +71,17 @@ def test_a_resumed_search_has_the_finished_trials_of_before_those_of_a_warm_star
         search.trial(1, [0.5, 0.6], TrialStatus.STOPPED)
     found = [(trial.user_attrs.get("run"), trial.user_attrs["trial"], trial.state.name) for trial in search.study.trials]
     assert found == [("a", 4, "PRUNED"), (None, 0, "COMPLETE"), (None, 1, "PRUNED")]
+
+
+def test_a_trial_that_was_resumed_looks_like_one_that_was_never_interrupted(search):
+    search.trial(0, [0.1, 0.3], TrialStatus.INTERRUPTED)
+    with search.begin():
+        search.run.record(TrialStarted(trial=0, params=TrialParams(lr=0.002), seed=7, origin=TrialOrigin.SUGGESTED))
+        search.run.record(EpochReported(trial=0, metrics=metrics(3, 0.2), device="cpu", node="host"))
+        search.run.record(TrialEnded(trial=0, status=TrialStatus.STOPPED))
+    (written,) = search.study.trials
+    assert written.intermediate_values == {1: 0.1, 2: 0.3, 3: 0.2}
+    assert content(written) == content(to_optuna(search.run.state.trial(0), default_space(), OBJECTIVE))
 
 
 def test_no_trial_stays_running_after_the_search(search):

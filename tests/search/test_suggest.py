@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from digit_search.config.search_space import Choice, FloatRange, IntRange, default_space
 from digit_search.records import EarlierTrial, EpochMetrics, TrialOrigin, TrialParams, TrialRecord, TrialStatus
 from digit_search.search import suggest as module
-from digit_search.search.study import Objective, finished_trial, is_in_space, suggest_params, trial_seed
+from digit_search.search.study import Objective, is_in_space, suggest_params, to_optuna, trial_seed
 from digit_search.search.suggest import PlannedTrial, SearchPlan, Suggester, VisibleTrials
 
 OBJECTIVE = Objective("val_accuracy", reports_per_epoch=1, max_step=9)
@@ -47,7 +47,7 @@ def test_the_baseline_comes_first_then_the_points_then_suggestions_inside_the_sp
     assert [record.origin for record in records] == ["baseline", "point"] + ["suggested"] * 4
 
 
-def test_the_suggestion_depends_only_on_seed_number_and_finished_trials():
+def test_the_suggestion_depends_only_on_seed_number_and_to_optunas():
     def fifth(seed=0, restart=False):
         suggester = make_suggester(seed=seed)
         records = [run_trial(suggester, number, [0.5 + number / 10]) for number in range(4)]
@@ -81,7 +81,7 @@ def test_suggestions_are_those_of_optunas_own_tpe_over_one_growing_study():
             trial = study.ask()
             assert suggest_params(trial, default_space(), TrialParams()) == record.params
             study.tell(trial, state=TrialState.FAIL)
-        study.add_trial(finished_trial(record, default_space(), OBJECTIVE))
+        study.add_trial(to_optuna(record, default_space(), OBJECTIVE))
 
 
 def test_tpe_keeps_its_model_when_it_sees_fewer_trials_than_the_start_up_has(monkeypatch):

@@ -13,15 +13,20 @@ from digit_search.cluster.storage_probe import StorageProbe
 from digit_search.cluster.watchdog import Watchdog
 from digit_search.errors import RayLostError, StorageError
 from digit_search.records import EpochMetrics, RungDecision, TrialStatus
-from digit_search.search.resume import search_plan
-from digit_search.search.scheduler import Asha
-from digit_search.search.study import Objective
-from digit_search.search.suggest import Suggester
+from digit_search.search import tune_adapter
 from digit_search.search.tune_adapter import EndSearch, NodeLabels, SearchDriver, _DrivenScheduler, _DrivenSearcher, _Hooks
 
 
 def metrics(epoch, accuracy=0.5):
     return EpochMetrics(epoch, 1.0, 0.4, 1.1, accuracy, 0.01, 100, 2.0)
+
+
+@pytest.fixture(autouse=True)
+def hosts(monkeypatch):
+    """What Ray would say about its nodes."""
+    hosts = {"n1": "host", "n2": "host"}
+    monkeypatch.setattr(tune_adapter, "_hosts_of_ray", lambda: hosts)
+    return hosts
 
 
 class Budget:
@@ -37,18 +42,7 @@ class Made:
     def __init__(self, run, capacity=None):
         self.run, self.budget = run, Budget()
         self.watchdog = Watchdog(10.0, {})
-        plan, objective = search_plan(run.settings, run.state), Objective.of(run.settings)
-        self.driver = SearchDriver(
-            run,
-            Suggester(plan, objective, (), ()),
-            plan,
-            objective,
-            self.budget,
-            asha=Asha(run.settings.search.asha, objective, earlier=run.state.rungs),
-            watchdog=self.watchdog,
-            capacity=capacity,
-            nodes=NodeLabels(lambda: {"n1": "host", "n2": "host"}),
-        )
+        self.driver = SearchDriver(run, self.budget, self.watchdog, capacity)
         self.searcher = _DrivenSearcher(self.driver)
         self.scheduler = _DrivenScheduler(self.driver, None)
         self.hooks = _Hooks(self.driver, ConcurrencyLimiter(Searcher("score", "max"), 1))
@@ -168,6 +162,18 @@ def test_a_ctrl_c_ends_the_search_between_two_steps(made):
         made.hooks.on_step_end(iteration=1, trials=[])
 
 
+def test_a_signal_that_also_killed_ray_is_an_interruption_and_not_a_lost_ray(made, monkeypatch):
+    """`docker stop` and a batch system send SIGTERM to Ray's processes too."""
+
+    def fail(workers):
+        raise RayLostError("its process raylet died")
+
+    monkeypatch.setattr(made.watchdog, "look", fail)
+    made.run.interrupts.pending = True
+    with pytest.raises(KeyboardInterrupt):
+        made.hooks.on_step_end(iteration=0, trials=[])
+
+
 def test_a_trial_whose_worker_died_too_often_has_failed(made):
     trial = made.suggest()
     made.recover(trial)
@@ -239,8 +245,9 @@ def test_nothing_of_ours_is_pickled_into_the_runs_folder(made):
         assert vars(pickle.loads(pickle.dumps(part))) == {}
 
 
-def test_nodes_on_one_host_are_told_apart_and_named_alike_in_every_run():
-    labels = NodeLabels(lambda: {"aaa": "box", "bbb": "box", "ccc": "other"})
+def test_nodes_on_one_host_are_told_apart_and_have_the_same_names_in_every_run(hosts):
+    hosts.update({"aaa": "box", "bbb": "box", "ccc": "other"})
+    labels = NodeLabels()
     assert [labels.label(node) for node in ("bbb", "ccc", "aaa", "bbb", "zzz")] == ["box", "other", "box#2", "box", "unknown"]
 
 

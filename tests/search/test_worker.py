@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from digit_search.config.settings import TrainingSettings
 from digit_search.data.load import load_digits
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
@@ -21,7 +22,7 @@ def run_failing(tmp_path, tiny_data, monkeypatch):
     """Run a trial whose training raises the given error; return its reports and its folder."""
     table = load_digits(str(tiny_data), max_csv_bytes=1 << 30).train
     split = split_rows(label_view(table), validation_fraction=0.1, seed=0, file="train.csv")
-    setup = TrialSetup(split, str(tmp_path), 2, 1, 0.25, "float32", False, 1, Objective("val_loss", 1, 2))
+    setup = TrialSetup(split, str(tmp_path), 2, TrainingSettings(), 1, Objective("val_loss", 1, 2))
 
     def run(error, seen=lambda trainer: None, reports=None):
         def fit(trainer, **named):

@@ -14,7 +14,7 @@ from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, TrialParams
 from digit_search.training.batches import place_digits, training_batches
 from digit_search.training.device import plan_device
-from digit_search.training.loop import BestEpoch, Trainer, TrainingSetup, checkpoint_state, evaluate, fit, restore
+from digit_search.training.loop import BestEpoch, Trainer, TrainingSetup, _check_finite, checkpoint_state, evaluate, fit, restore
 from digit_search.training.model import build_resnet18
 
 PARAMS = TrialParams(lr=0.001, gamma=0.5, step_size=1, batch_size=32)
@@ -127,6 +127,12 @@ def test_averaging_adds_scores_and_hands_over_the_averages(setup):
 def test_a_loss_that_is_not_finite_names_epoch_and_learning_rate(setup):
     with pytest.raises(TrialError, match=r"epoch 1: the training loss is (nan|inf) at learning rate 1e\+30"):
         train(setup, 1, replace(PARAMS, lr=1e30))
+
+
+def test_a_loss_that_no_event_can_hold_has_diverged_too():
+    metrics = EpochMetrics(2, 0.5, 0.5, 1e16, 0.1, 0.01, 100, 1.0)
+    with pytest.raises(TrialError, match=r"epoch 2: the validation loss is 1e\+16 .* diverged"):
+        _check_finite(metrics)
 
 
 class FakeTrainer:
