@@ -33,7 +33,6 @@ from digit_search.records import (
     STRICT,
     Confirmation,
     Count,
-    EarlierTrial,
     EpochMetrics,
     RetrainRecord,
     RungDecision,
@@ -126,10 +125,6 @@ class EarlierTrialLoaded(Event):
     event: Literal["warm_trial"] = "warm_trial"
     run: Text
     record: Annotated[TrialRecord, AfterValidator(_check_params_of)]
-
-    @property
-    def earlier(self) -> EarlierTrial:
-        return EarlierTrial(self.run, self.record)
 
 
 class NoteAdded(Event):

@@ -5,6 +5,7 @@ whether the events were just recorded or read from `events.jsonl`.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,23 +50,16 @@ class Best:
 
 @dataclass(slots=True)
 class _Trial:
-    """One trial while its events are applied. The epochs are kept apart, so that another one costs the same however many there are."""
+    """One trial while its events are applied."""
 
     record: TrialRecord
-    """Without its epochs."""
+    """Without its epochs: they are in a list, so that another one costs the same however many there are."""
     epochs: list[EpochMetrics] = field(default_factory=list)
     best: EpochMetrics | None = None
     reports: list[tuple[float, EpochMetrics]] = field(default_factory=list)
-    whole: TrialRecord | None = None
-    """The record with its epochs, where it is up to date."""
-
-    def update(self, **values: object) -> None:
-        self.record, self.whole = replace(self.record, **values), None  # type: ignore[arg-type]  # by name, as for TrialRecord
 
     def to_record(self) -> TrialRecord:
-        if self.whole is None:
-            self.whole = replace(self.record, epochs=tuple(self.epochs))
-        return self.whole
+        return replace(self.record, epochs=tuple(self.epochs))
 
 
 class RunState:
@@ -74,6 +68,10 @@ class RunState:
     Attributes:
         phases: when each phase (`read`, `search`, `retrain`, `report`, `done`) last began, in seconds since the Unix epoch; `resume` is
             when a later process last continued the run.
+        spans: the first and the last event of each process that worked on the run, in seconds since the Unix epoch.
+        notes: what a reader of the report must know, for example that the time budget ended the search. Keys only: each
+            is shown once.
+        warm: trials of other runs that the search learns from. They are copies, so those runs may change or be deleted.
         retraining: the last final training that was finished.
         confirmed: the trial with the best mean of its fresh trainings; None before that, and where `--confirm` is off.
         best: the best report so far, by `rank_by`.
@@ -83,26 +81,27 @@ class RunState:
     def __init__(self, rank_by: str = "val_accuracy") -> None:
         self._rank_by = rank_by
         self.phases: dict[str, float] = {}
+        self.spans: list[tuple[float, float]] = []
+        self.notes: dict[str, None] = {}
+        self.warm: list[EarlierTrial] = []
         self.retraining: RetrainRecord | None = None
         self.confirmed: int | None = None
         self.best: Best | None = None
         self.running: Set[int] = frozenset()
         self._trials: dict[int, _Trial] = {}
         self._rungs: dict[tuple[float, int], RungDecision] = {}
-        self._notes: dict[str, None] = {}
-        self._warm: list[EarlierTrial] = []
         self._confirmations: dict[tuple[int, int], Confirmation] = {}
-        self._spans = _Spans()
+        self._last_phase = ""
         # Sums over all reports, because adding them up at each report would take longer with every trial.
         self._reported_epochs = 0.0
         self._reported_seconds = 0.0
-        self._counts = dict.fromkeys(TrialStatus, 0)
         self._finished_epochs = 0.0
+        self._counts: Counter[TrialStatus] = Counter()
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
         """All trials, by number."""
-        return tuple(self._trials[number].to_record() for number in sorted(self._trials))
+        return tuple(self.trial(number) for number in sorted(self._trials))
 
     @property
     def rungs(self) -> tuple[RungDecision, ...]:
@@ -110,24 +109,9 @@ class RunState:
         return tuple(self._rungs.values())
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the report must know, for example that the time budget ended the search."""
-        return tuple(self._notes)
-
-    @property
-    def warm(self) -> tuple[EarlierTrial, ...]:
-        """Trials of other runs that the search learns from. They are copies, so those runs may change or be deleted."""
-        return tuple(self._warm)
-
-    @property
     def confirmations(self) -> tuple[Confirmation, ...]:
         """Trainings of the best trials with fresh seeds."""
         return tuple(self._confirmations.values())
-
-    @property
-    def spans(self) -> tuple[tuple[float, float], ...]:
-        """The first and the last event of each process that worked on the run, in seconds since the Unix epoch."""
-        return tuple(self._spans.found)
 
     @property
     def reports(self) -> Mapping[int, Sequence[tuple[float, EpochMetrics]]]:
@@ -169,7 +153,7 @@ class RunState:
         Raises:
             RunFolderError: if it is about a trial that never started.
         """
-        self._spans.add(event.at, event.name if isinstance(event, PhaseStarted) else "")
+        self._extend_spans(event.at, event.name if isinstance(event, PhaseStarted) else "")
         match event:
             case TrialStarted():
                 self._start(event)
@@ -180,15 +164,25 @@ class RunState:
             case PhaseStarted():
                 self.phases[event.name] = event.at
             case NoteAdded():
-                self._notes.setdefault(event.text)
+                self.notes.setdefault(event.text)
             case EarlierTrialLoaded():
-                self._warm.append(event.earlier)
+                self.warm.append(EarlierTrial(event.run, event.record))
             case TrialConfirmed():
                 self._confirmations[event.record.trial, event.record.seed] = event.record
             case WinnerConfirmed():
                 self.confirmed = event.trial
             case Retrained():
                 self.retraining = event.record
+
+    def _extend_spans(self, at: float, phase: str) -> None:
+        """Each process records a phase first; `phase` is empty for other events."""
+        # Older versions recorded a second `search` without `resume`.
+        is_resumed = phase == "resume" or (phase == "search" and phase in self.phases and self._last_phase != "resume")
+        if not self.spans or is_resumed or (self._last_phase == "done" and phase != "done"):
+            self.spans.append((at, at))
+        start, end = self.spans[-1]
+        self.spans[-1] = start, max(end, at)
+        self._last_phase = phase or self._last_phase
 
     def _started(self, event: EpochReported | TrialEnded) -> _Trial:
         if event.trial not in self._trials:
@@ -212,7 +206,7 @@ class RunState:
         self._counts[status] += 1
         reached = trial.epochs[-1].epoch if trial.epochs else 0.0
         self._finished_epochs += reached * ((status in FINISHED) - (before in FINISHED))
-        trial.update(status=status, **values)
+        trial.record = replace(trial.record, status=status, **values)  # type: ignore[arg-type]  # by name, as for TrialRecord
 
     def _report(self, event: EpochReported, trial: _Trial) -> None:
         self._set_status(trial, TrialStatus.RUNNING, device=event.device, node=event.node, ended_at=event.at)
@@ -259,26 +253,6 @@ class RunState:
         last = self.last_report(trial)
         epoch = last.epoch if last else 0.0
         return max(mean - epoch, min(1.0, max_epochs - epoch))
-
-
-class _Spans:
-    """When processes worked on the run: each recorded a phase first."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[float, float]] = []
-        self._earlier: set[str] = set()
-        self._last = ""
-
-    def add(self, at: float, phase: str) -> None:
-        """Take in the time of the next event, and the name of the phase that it starts, else ""."""
-        # Older versions recorded a second `search` without `resume`.
-        is_resumed = phase == "resume" or (phase == "search" and phase in self._earlier and self._last != "resume")
-        if not self.found or is_resumed or (self._last == "done" and phase != "done"):
-            self.found.append((at, at))
-        self.found[-1] = (self.found[-1][0], max(self.found[-1][1], at))
-        if phase:
-            self._earlier.add(phase)
-            self._last = phase
 
 
 def load_state(path: Path, rank_by: str = "val_accuracy") -> RunState:

@@ -70,6 +70,7 @@ def _search_on_ray(run: ActiveRun, table: pa.Table, split: RowSplit, budget: Tim
     settings = run.settings
     end_decided_trials(run)
     if run.state.num_finished >= settings.search.samples or budget.is_spent():
+        _interrupt_running_trials(run)
         return
     ray_settings = settings.ray.model_copy(update={"address": address_to_join(settings.ray.address)})
     is_joined = bool(ray_settings.address)

@@ -48,7 +48,7 @@ def test_events_become_records(state):
     assert (record.images, record.seconds, record.device, record.node) == (200, 4.0, "cpu", "host")
     assert (record.started_at, record.ended_at) == (10.0, 13.0)
     assert state.rungs == (RungDecision(1, 0, 0.5, True),)
-    assert (state.phases, state.notes, state.spans) == ({"retrain": 14.0}, ("cut short",), ((10.0, 20.0),))
+    assert (state.phases, list(state.notes), state.spans) == ({"retrain": 14.0}, ["cut short"], [(10.0, 20.0)])
     assert state.retraining == retraining
     assert state.reports == {0: ((11.0, metrics(1)), (12.0, metrics(2, 0.6)))}
 

@@ -54,7 +54,7 @@ def test_what_was_taken_is_in_the_new_runs_events_so_that_the_earlier_run_may_go
     log = MadeUpLog(tmp_path / "events.jsonl")
     for earlier in trials:
         log.warm_trial(earlier, at=1.0)
-    assert list(load_state(tmp_path / "events.jsonl").warm) == trials
+    assert load_state(tmp_path / "events.jsonl").warm == trials
     assert load_state(tmp_path / "events.jsonl").trials == ()
 
 
