@@ -20,7 +20,7 @@ def check_devices() -> Iterator[Finding]:
     import torch
 
     from digit_search.training.device import plan_device, visible_gpus
-    from digit_search.training.rehearsal import check_operators, rehearse
+    from digit_search.training.device_check import check_operators, rehearse
 
     has_cuda, has_mps = visible_gpus()
     if has_cuda:

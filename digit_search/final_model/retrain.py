@@ -23,11 +23,13 @@ from digit_search.run.checkpoints import LocalCheckpoints, trial_checkpoints
 from digit_search.run.layout import RunFolder, delete_checkpoints
 from digit_search.selection.statistics import accuracy_with_interval
 from digit_search.training.batches import place_digits
-from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
+from digit_search.training.checkpoint import checkpoint_state, load_checkpoint, restore, save_checkpoint
 from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
-from digit_search.training.loop import BestEpoch, Trainer, checkpoint_state, fit, make_setup, restore, should_stop, should_stop_within
+from digit_search.training.loop import BestEpoch, fit, should_stop, should_stop_within
 from digit_search.training.model import load_weights, save_weights
 from digit_search.training.predict import predict_probabilities
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 INFERENCE_BATCH_SIZE = 64
 

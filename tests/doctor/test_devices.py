@@ -74,7 +74,7 @@ def test_a_cpu_that_cannot_train_is_a_problem():
 
 
 def test_every_card_and_the_cpu_are_tried(monkeypatch):
-    from digit_search.training import device, rehearsal
+    from digit_search.training import device, device_check
 
     tried = []
     monkeypatch.setattr(device, "visible_gpus", lambda: (True, False))
@@ -82,17 +82,17 @@ def test_every_card_and_the_cpu_are_tried(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(name=f"card {index}"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (8 * GIB, 8 * GIB))
-    monkeypatch.setattr(rehearsal, "rehearse", lambda plan: tried.append(str(plan.device)))
+    monkeypatch.setattr(device_check, "rehearse", lambda plan: tried.append(str(plan.device)))
     assert [finding.name for finding in check_devices()] == ["CUDA card 0", "CUDA card 1", "CPU"]
     assert tried == ["cuda:0", "cuda:1", "cpu"]
 
 
 def test_an_apple_gpu_is_tried_before_the_cpu(monkeypatch):
-    from digit_search.training import device, rehearsal
+    from digit_search.training import device, device_check
 
     monkeypatch.setattr(device, "visible_gpus", lambda: (False, True))
     monkeypatch.setattr(devices, "NVIDIA_DRIVER", devices.Path("/none"))
     monkeypatch.setattr(devices.shutil, "which", lambda name: None)
-    monkeypatch.setattr(rehearsal, "check_operators", lambda plan: None)
+    monkeypatch.setattr(device_check, "check_operators", lambda plan: None)
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12 * GIB)
     assert [(finding.name, finding.level) for finding in check_devices()] == [("CUDA", "ok"), ("Apple GPU", "ok"), ("CPU", "ok")]
