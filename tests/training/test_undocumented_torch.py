@@ -74,8 +74,15 @@ def test_torch_cpu_get_capabilities_has_the_processors_name_and_whether_it_has_a
 
 def test_an_error_of_the_file_is_the_context_of_torch_saves_runtime_error():
     class FullDisk:
+        """Has room for the first write and no other."""
+
+        num_writes = 0
+
         def write(self, data):
-            raise OSError(errno.ENOSPC, "No space left on device")
+            self.num_writes += 1
+            if self.num_writes > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return len(data)
 
         def flush(self):
             pass

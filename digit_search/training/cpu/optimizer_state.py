@@ -1,7 +1,7 @@
 """The state of optimizer and moving average under the names and shapes of torchvision's model, so that any device can resume from it.
 
-On the CPU the lowered convolutions store their weights, Adam's moments and the averages by tap (winograd_conv.py). Idle taps, more than half
-of all weights, never change without weight decay and are left out of the state.
+On the CPU the lowered convolutions store their weights, Adam's moments and the averages by tap (winograd_conv.py). Idle taps, more than
+half of all weights, never change without weight decay and are left out of the state.
 """
 
 from collections.abc import Mapping
