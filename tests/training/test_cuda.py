@@ -42,10 +42,10 @@ def test_an_epoch_equals_the_cpus_up_to_rounding(table, precision, tolerance):
     # With large steps, rounding would grow from step to step.
     params = replace(PARAMS, lr=1e-5)
     expected = Trainer(make(table, "cpu"), params, seed=0).advance()
-    found = Trainer(make(table, "cuda", precision), params, seed=0).advance()
-    assert found.train_loss == pytest.approx(expected.train_loss, rel=tolerance)
-    assert found.val_loss == pytest.approx(expected.val_loss, rel=tolerance)
-    assert found.images == expected.images
+    actual = Trainer(make(table, "cuda", precision), params, seed=0).advance()
+    assert actual.train_loss == pytest.approx(expected.train_loss, rel=tolerance)
+    assert actual.val_loss == pytest.approx(expected.val_loss, rel=tolerance)
+    assert actual.images == expected.images
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -97,9 +97,9 @@ def test_a_training_resumes_from_a_checkpoint_of_another_device(table, there):
     before, after = (Trainer(make(table, device_type), params, seed=0) for device_type in there)
     before.advance()
     after.load_state_dict(copy.deepcopy(before.state_dict()))
-    expected, found = before.advance(), after.advance()
-    assert found.epoch == 2
-    assert found.train_loss == pytest.approx(expected.train_loss, rel=0.02)
+    expected, actual = before.advance(), after.advance()
+    assert actual.epoch == 2
+    assert actual.train_loss == pytest.approx(expected.train_loss, rel=0.02)
 
 
 def test_predictions_equal_the_cpus_up_to_the_rounding_of_bfloat16(table):
@@ -107,12 +107,12 @@ def test_predictions_equal_the_cpus_up_to_the_rounding_of_bfloat16(table):
     trained, twin = Trainer(on_card, PARAMS, seed=0), Trainer(on_cpu, PARAMS, seed=0)
     trained.advance()
     twin.model.load_state_dict(trained.model.state_dict())
-    found, expected = (
+    actual, expected = (
         predict_probabilities(trainer.model, setup.digits, setup.validation_rows, setup.plan, 64)
         for trainer, setup in ((trained, on_card), (twin, on_cpu))
     )
-    assert np.abs(found - expected).max() < 0.1
-    assert np.abs(found - expected).mean() < 0.005
+    assert np.abs(actual - expected).max() < 0.1
+    assert np.abs(actual - expected).mean() < 0.005
 
 
 def test_running_out_of_memory_is_reported_with_a_remedy():
@@ -125,8 +125,8 @@ def test_running_out_of_memory_is_reported_with_a_remedy():
 def test_a_compiled_model_learns_the_same(table):
     params = replace(PARAMS, lr=1e-5)
     expected = Trainer(make(table, "cuda"), params, seed=0).advance()
-    found = Trainer(make(table, "cuda", compile=True), params, seed=0).advance()
-    assert found.train_loss == pytest.approx(expected.train_loss, rel=0.005)
+    actual = Trainer(make(table, "cuda", compile=True), params, seed=0).advance()
+    assert actual.train_loss == pytest.approx(expected.train_loss, rel=0.005)
 
 
 def test_every_parameter_of_a_trial_trains(table):

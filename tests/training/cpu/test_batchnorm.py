@@ -40,8 +40,8 @@ def results(norm: nn.Module, maps: Tensor) -> list[Tensor]:
 def test_outputs_gradients_and_statistics_equal_torchs(size, layout, training):
     usual, ours = (norm.train(training) for norm in both_norms())
     maps = LAYOUTS[layout](torch.randn(BATCH, NUM_CHANNELS, size, size, dtype=torch.float64))
-    for found, expected in zip(results(ours, maps), results(usual, maps), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for actual, expected in zip(results(ours, maps), results(usual, maps), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     assert ours(maps).stride() == maps.stride()
 
 

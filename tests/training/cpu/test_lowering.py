@@ -68,14 +68,14 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
     return grads
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).norm() / expected.norm()).item()
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return ((actual - expected).norm() / expected.norm()).item()
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
-        assert relative_error(found[name], tensor) < tolerance, name
+        assert relative_error(actual[name], tensor) < tolerance, name
 
 
 @pytest.mark.parametrize(
@@ -190,14 +190,14 @@ def test_the_model_with_the_small_stem_equals_the_stock_model():
 
 def test_state_dicts_are_exchanged_with_the_stock_model():
     stock, ours = stock_model(seed=1), lower_small_maps(stock_model(seed=2))
-    wanted = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
-    ours.load_state_dict(wanted)
+    expected = {name: tensor.clone() for name, tensor in stock.state_dict().items()}
+    ours.load_state_dict(expected)
     saved = ours.state_dict()
-    assert list(saved) == list(wanted)
-    assert all(torch.equal(saved[name], wanted[name]) for name in wanted)
+    assert list(saved) == list(expected)
+    assert all(torch.equal(saved[name], expected[name]) for name in expected)
     fresh = stock_model(seed=3)
     fresh.load_state_dict(saved)
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in fresh.state_dict().items())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in fresh.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_a_training_resumes_with_the_weights_in_another_layout(setup, lowered, w
     back = trainer(setup, params, is_lowered=lowered[0])
     back.load_state_dict(copy.deepcopy(after.state_dict()))
     assert_equal(back.state_dict(), saved)
-    expected, found = before.advance(), after.advance()
-    assert (found.epoch, found.lr) == (expected.epoch, expected.lr)
+    expected, actual = before.advance(), after.advance()
+    assert (actual.epoch, actual.lr) == (expected.epoch, expected.lr)
     assert after.state_dict()["adam"]["steps"] == before.state_dict()["adam"]["steps"] == 10
     # In the same layout it continues exactly. In another one rounding differs, which changes Adam's steps by a fraction.
     ours, theirs = after.model.state_dict(), before.model.state_dict()
@@ -56,15 +56,15 @@ def test_a_training_resumes_with_the_weights_in_another_layout(setup, lowered, w
     assert off <= (0.0 if lowered == (True, True) else 0.2 * moved)
 
 
-def assert_equal(found, expected, where="state"):
+def assert_equal(actual, expected, where="state"):
     if isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), where
+        assert torch.equal(actual, expected), where
     elif isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
+        assert actual.keys() == expected.keys(), where
         for name, value in expected.items():
-            assert_equal(found[name], value, f"{where}, {name}")
+            assert_equal(actual[name], value, f"{where}, {name}")
     else:
-        assert found == expected, where
+        assert actual == expected, where
 
 
 @pytest.mark.parametrize(("is_lowered", "weight_decay"), [(False, 0.0), (True, 0.01), (True, 0.0)])

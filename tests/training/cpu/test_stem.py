@@ -40,8 +40,8 @@ def test_outputs_gradients_and_statistics_equal_those_of_the_usual_order(layout,
     maps = torch.randn(5, NUM_CHANNELS, 14, 14, dtype=torch.float64).contiguous(memory_format=layout)
     for stem in (usual, ours):
         stem.train(training)
-    for found, expected in zip(results(ours, maps), results(usual, maps), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for actual, expected in zip(results(ours, maps), results(usual, maps), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     assert is_hwnc(ours(maps))
 
 

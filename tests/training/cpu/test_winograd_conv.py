@@ -24,8 +24,8 @@ LOWERED_LAYERS = [  # map size, kernel, stride; in ResNet18 at 28x28
 ]
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return ((found - expected).norm() / expected.norm()).item()
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return ((actual - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -36,14 +36,14 @@ def test_a_layer_in_float32_equals_the_librarys_within_2e_5(map_size, kernel, st
     conv = nn.Conv2d(128, 64, kernel, stride=stride, padding=kernel // 2, bias=False)
     lowered = SmallMapConv2d(conv, map_size)
     maps = torch.randn(batch, 128, map_size, map_size).contiguous(memory_format=layout)
-    found_maps, expected_maps = maps.clone().requires_grad_(), maps.clone().requires_grad_()
-    found, expected = lowered(found_maps), conv(expected_maps)
-    assert found.shape == expected.shape
-    assert relative_error(found, expected) < 2e-5
+    actual_maps, expected_maps = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    actual, expected = lowered(actual_maps), conv(expected_maps)
+    assert actual.shape == expected.shape
+    assert relative_error(actual, expected) < 2e-5
     grad = torch.randn_like(expected)
-    found.backward(grad)
+    actual.backward(grad)
     expected.backward(grad)
-    assert relative_error(found_maps.grad, expected_maps.grad) < 2e-5
+    assert relative_error(actual_maps.grad, expected_maps.grad) < 2e-5
     weight_grad = lowered.join_taps(lowered.taps.grad, torch.zeros_like(lowered.idle_taps))
     assert relative_error(weight_grad, conv.weight.grad) < 2e-5
 
@@ -85,5 +85,5 @@ def test_rounding_errors_are_at_most_the_documented_ones(map_size, stride, toler
         outputs = WinogradConvolution.apply(*leaves, winograd_filter(map_size, stride, dtype))
         return [outputs, *torch.autograd.grad(outputs, leaves, grad.to(dtype))]
 
-    errors = [relative_error(found, expected) for found, expected in zip(results(torch.float32), results(torch.float64), strict=True)]
+    errors = [relative_error(actual, expected) for actual, expected in zip(results(torch.float32), results(torch.float64), strict=True)]
     assert max(errors) < tolerance, errors
