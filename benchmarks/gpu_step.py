@@ -29,7 +29,8 @@ from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
 from digit_search.records import TrialParams
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, make_setup
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 SAMPLE = SAMPLE_FOLDER / "train.csv.gz"
 

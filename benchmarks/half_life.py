@@ -32,10 +32,12 @@ from digit_search.data.table import label_view, pixel_view
 from digit_search.records import TrialParams
 from digit_search.search.study import suggest_params
 from digit_search.training.batches import num_batches, place_digits
-from digit_search.training.cpu.winograd_conv import changing_tensors
+from digit_search.training.cpu.lowering import changing_tensors
 from digit_search.training.device import plan_device
 from digit_search.training.ema import WeightAverage
-from digit_search.training.loop import Trainer, evaluate, make_setup
+from digit_search.training.predict import evaluate
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 HALF_LIVES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """In epochs; 0 stands for the raw weights."""

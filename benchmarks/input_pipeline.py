@@ -28,7 +28,8 @@ from digit_search.data.table import label_view
 from digit_search.records import TrialParams
 from digit_search.training.batches import training_batches
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, TrainingSetup, make_setup
+from digit_search.training.setup import TrainingSetup, make_setup
+from digit_search.training.trainer import Trainer
 
 SAMPLE = SAMPLE_FOLDER / "train.csv.gz"
 EMA_HALF_LIFE_EPOCHS = 0.25

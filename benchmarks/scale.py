@@ -105,7 +105,7 @@ def batching(csv: Path, num_rows: int) -> Iterator[Stage]:
     from digit_search.records import TrialParams
     from digit_search.training.batches import training_batches
     from digit_search.training.device import plan_device
-    from digit_search.training.loop import make_setup
+    from digit_search.training.setup import make_setup
 
     torch.set_num_threads(1)
     table = repeated_sample(num_rows)
@@ -121,7 +121,8 @@ def training(csv: Path, num_rows: int, num_steps: int) -> Iterator[Stage]:
     from digit_search.records import TrialParams
     from digit_search.training.batches import num_batches
     from digit_search.training.device import plan_device
-    from digit_search.training.loop import Trainer, TrainingSetup, make_setup
+    from digit_search.training.setup import TrainingSetup, make_setup
+    from digit_search.training.trainer import Trainer
 
     torch.set_num_threads(1)
     table = repeated_sample(num_rows)
@@ -153,7 +154,7 @@ def measure_workers(num_rows: int, num_workers: int) -> dict[str, list[int]]:
     class Mapper:
         def look(self, table: pa.Table, split: RowSplit) -> int:
             from digit_search.training.device import plan_device
-            from digit_search.training.loop import make_setup
+            from digit_search.training.setup import make_setup
 
             setup = make_setup(table, split, plan_device("cpu"))
             setup.digits.images.max()  # a sum would copy the pixels into larger integers

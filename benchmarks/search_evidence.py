@@ -51,7 +51,8 @@ from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
 from digit_search.selection.statistics import wilson_interval
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, make_setup
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 METHODS = ("random", "documented", "ours")
 WORKERS = 2

@@ -28,9 +28,9 @@ from torchvision.models import resnet18
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
 
 from digit_search.config.settings import RunSettings
+from digit_search.training.cpu.lowering import changing_tensors, lower_small_maps, optimizer_parameters
 from digit_search.training.cpu.malloc import keep_freed_memory
 from digit_search.training.cpu.matmul_backend import avoids_mkl
-from digit_search.training.cpu.winograd_conv import changing_tensors, lower_small_maps, optimizer_parameters
 from digit_search.training.ema import WeightAverage
 
 IMAGE_SIZE = 28

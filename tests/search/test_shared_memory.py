@@ -7,7 +7,7 @@ import ray
 
 from digit_search.data import RowSplit, label_view, load_digits, split_rows
 from digit_search.training.device import plan_device
-from digit_search.training.loop import make_setup
+from digit_search.training.setup import make_setup
 from tests.own_process import in_own_process
 
 
