@@ -21,6 +21,7 @@ from tests.stores import FlakyStore
 
 SAMPLE = Path(__file__).parents[1] / "digit_search" / "data" / "sample"
 NUM_VALIDATION = 400
+pytest_plugins = ["tests.marks"]
 
 
 def _first_rows(source: Path, target: Path, num_rows: int) -> None:

@@ -20,6 +20,8 @@ from digit_search.config.settings import load_settings
 from digit_search.data import load_digits
 from tests.smoke_run import ENVIRONMENT, ROOT
 
+pytestmark = pytest.mark.ray
+
 
 def command(*argv: object) -> subprocess.CompletedProcess:
     return subprocess.run(

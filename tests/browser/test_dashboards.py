@@ -9,6 +9,7 @@ from tests.browser.ray_dashboard import log_in, see_pages
 from tests.programs import ask, program
 from tests.smoke_run import announced_dashboard, smoke_process
 
+pytestmark = [pytest.mark.ray, pytest.mark.browser]
 PATIENCE_MS = 60_000
 
 

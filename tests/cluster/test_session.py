@@ -48,6 +48,7 @@ def on_sigterm():
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.ray
 def test_a_ray_of_our_own_listens_on_this_machine_alone_and_leaves_sigterm_alone(on_sigterm):
     with running_ray(RaySettings()) as dashboard:
         assert signal.getsignal(signal.SIGTERM) is on_sigterm
