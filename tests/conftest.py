@@ -16,7 +16,7 @@ from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, Tria
 from digit_search.report.build import write_report
 from digit_search.run.events import EventLog
 from digit_search.run.layout import RunFolder
-from tests.smoke_run import Seen, run_smoke
+from tests.smoke_run import ObservedRun, run_smoke
 from tests.stores import FlakyStore
 
 SAMPLE = Path(__file__).parents[1] / "digit_search" / "data" / "sample"
@@ -42,7 +42,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory) -> Seen:
+def smoke_run(tmp_path_factory) -> ObservedRun:
     """A finished run of the smoke configuration, and what was seen of it meanwhile."""
     return run_smoke(tmp_path_factory.mktemp("results"))
 

@@ -1,4 +1,4 @@
-"""A test that starts Ray without the marker `ray` or `cluster` fails, so that `pytest -m "not ray and not cluster and not browser"` stays fast."""
+"""A test that starts Ray without the marker `ray` or `cluster` fails, so the tests without these markers stay fast."""
 
 from pathlib import Path
 
