@@ -1,17 +1,18 @@
-"""How a search's own cost grows with its trials: python benchmarks/growth.py [--trials 10000] [--at-a-time 8] [--minutes 10]
+"""How the cost of the search itself grows with the number of trials.
 
-Ray is told of 64 GPUs (`--gpus`), which are none, and shares them among actors that run trials of no work: they report made-up losses
-without importing torch. All around them is the product's, as in `search_overhead.py`: `run_search` with searcher, scheduler, recorder and
-study, and the tables. The actors share this machine's cores with the driver, so wall-clock time tells of the machine; what tells of the
-product is the driver's own processor time. That and its resident memory are printed for every part of the search, and a search that is not
-through after `--minutes` is ended and told as far as it came. `--profile` tells where the driver's time goes.
+    python benchmarks/growth.py [--trials 10000] [--at-a-time 8] [--minutes 10]
+
+Ray is started with 64 GPUs that do not exist (`--gpus`). Its actors run empty trials: they report made-up losses without importing torch.
+Everything else is the real search, as in `search_overhead.py`. The actors share this machine's cores with the driver, so the wall-clock
+time depends on the machine. What matters is the driver's own CPU time. It is printed with the driver's resident memory for each part of the
+search. A search that is not finished after `--minutes` is stopped, and what it reached is printed. `--profile` prints where the driver's
+time goes.
 """
 
 import argparse
 import cProfile
 import itertools
 import pstats
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,9 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 import ray
 from machine import describe_machine
 
@@ -44,7 +42,7 @@ MARKS = (100, 200, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10
 
 
 def report_only(config: dict, table: object, setup: search.TrialSetup) -> None:
-    """Stands in for `train_trial`: a report an epoch, each with a loss that falls from one that the trial's seed decides."""
+    """Replaces `train_trial`: reports made-up losses, one per epoch, that depend on the trial's seed."""
     from ray import tune
 
     node = ray.get_runtime_context().get_node_id()
@@ -58,7 +56,7 @@ def report_only(config: dict, table: object, setup: search.TrialSetup) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where the driver stood when so many trials had ended."""
+    """The driver's cost when this number of trials had ended."""
 
     trials: int
     wall_seconds: float
@@ -67,46 +65,46 @@ class Mark:
 
 
 class Marks:
-    """Notes the driver's cost as trials end."""
+    """Records the driver's cost while trials end."""
 
     def __init__(self, marks: Sequence[int]) -> None:
         self._left = list(marks)
         self.ended = 0
-        self.seen = [self._now()]
+        self.recorded = [self._now()]
 
     def _now(self) -> Mark:
         return Mark(self.ended, time.monotonic(), time.process_time(), psutil.Process().memory_info().rss)
 
     def on_end(self) -> None:
         if self.ended == 0:
-            # The actors' start is no part of a trial's cost.
-            self.seen = [self._now()]
+            # The start of the actors is not part of a trial's cost.
+            self.recorded = [self._now()]
         self.ended += 1
         if self._left and self.ended >= self._left[0]:
             self._left.pop(0)
-            self.seen.append(self._now())
+            self.recorded.append(self._now())
 
     def finish(self) -> None:
-        if self.seen[-1].trials != self.ended:
-            self.seen.append(self._now())
+        if self.recorded[-1].trials != self.ended:
+            self.recorded.append(self._now())
 
 
 def print_growth(marks: Sequence[Mark]) -> None:
-    print(f"{'trials':>15} {'driver ms a trial':>18} {'wall ms a trial':>16} {'driver MiB':>11} {'KiB a trial':>12}")
+    print(f"{'trials':>15} {'driver ms/trial':>18} {'wall ms/trial':>16} {'driver MiB':>11} {'KiB/trial':>12}")
     for before, now in itertools.pairwise(marks):
         count = now.trials - before.trials
         driver = 1000 * (now.driver_seconds - before.driver_seconds) / count
         wall = 1000 * (now.wall_seconds - before.wall_seconds) / count
-        grown = (now.driver_bytes - before.driver_bytes) / 1024 / count
-        print(f"{before.trials:>7}..{now.trials:<6} {driver:>18.1f} {wall:>16.1f} {now.driver_bytes / MIB:>11.0f} {grown:>12.1f}")
+        added_kib = (now.driver_bytes - before.driver_bytes) / 1024 / count
+        print(f"{before.trials:>7}..{now.trials:<6} {driver:>18.1f} {wall:>16.1f} {now.driver_bytes / MIB:>11.0f} {added_kib:>12.1f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10000)
-    parser.add_argument("--gpus", type=int, default=64, help="made up")
-    parser.add_argument("--at-a-time", type=int, help="trials, each with an equal share of the GPUs; as many as GPUs by default")
-    parser.add_argument("--minutes", type=float, default=10.0, help="at most")
+    parser.add_argument("--gpus", type=int, default=64, help="number of GPUs that Ray is told of")
+    parser.add_argument("--at-a-time", type=int, help="trials at a time, each with an equal share of the GPUs (default: one per GPU)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time limit")
     parser.add_argument("--profile", action="store_true", help="print where the driver's time goes")
     arguments = parser.parse_args()
     at_a_time = arguments.at_a_time or arguments.gpus
@@ -149,7 +147,7 @@ def main() -> None:
             ray.shutdown()
     print(describe_machine("ray", "optuna"))
     print(f"{marks.ended} of {arguments.trials} trials ended, {at_a_time} at a time on {arguments.gpus} GPUs")
-    print_growth(marks.seen)
+    print_growth(marks.recorded)
     if arguments.profile:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
 

@@ -1,16 +1,15 @@
-"""What a search costs beside its trials: python benchmarks/search_overhead.py [--trials 50]
+"""The cost of a search without its trainings: python benchmarks/search_overhead.py [--trials 50]
 
-The trials do no work: they report made-up losses as fast as they can, until ASHA or max_epochs ends them. All around them is the
-product's: `run_search` with searcher, scheduler, recorder and study, and the tables that are written after every trial. Only the function
-that trains is another one. It imports torch as the real one does, once a worker, so that the start takes as long.
+The trials do not train: they report made-up losses as fast as they can, until ASHA or max_epochs ends them. Everything else is the real
+search: `run_search` with searcher, scheduler, recorder and study, and the tables that are written after trials. The function that replaces
+the training imports torch as the real one does, once per worker, so that the start takes as long.
 
-Two things are printed: the start, from this command (Python's own start included) until Ray is up and until the first report; and what
-a trial costs from then on, from the first trial's end to the last one's. With at least 200 trials that is told of the first and the last
-hundred as well: what grows with the number of trials shows there.
+It prints the time from this command, Python's start included, until Ray is up and until the first report. Then it prints the time per
+trial, from the end of the first trial to the end of the last one. With 200 trials or more it also compares the first hundred with the last
+hundred, to show what grows with the number of trials.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,9 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 from machine import describe_machine
 
 import digit_search.search.tune_adapter as search
@@ -41,7 +37,7 @@ HUNDRED = 100
 
 
 def report_only(config: dict, table: object, setup: search.TrialSetup) -> None:
-    """Stands in for `train_trial`: a report an epoch, each with a loss that falls from one that the trial's seed decides."""
+    """Replaces `train_trial`: reports made-up losses, one per epoch, that depend on the trial's seed."""
     from digit_search.records import EpochMetrics
     from digit_search.search.worker import _Reporter
 
@@ -54,7 +50,7 @@ def report_only(config: dict, table: object, setup: search.TrialSetup) -> None:
 
 
 def search_nothing(settings: RunSettings, folder: RunFolder, workers: int) -> float:
-    """Run the search into the folder; return when Ray was up, in seconds since the Unix epoch."""
+    """Run a search with empty trials; return when Ray was up, in seconds since the Unix epoch."""
     table = read_train(SAMPLE_FOLDER / "train.csv.gz")
     split = split_rows(label_view(table), validation_fraction=settings.data.validation_fraction, seed=settings.seed)
     write_atomically(folder.config, to_toml(settings))
@@ -70,10 +66,10 @@ def search_nothing(settings: RunSettings, folder: RunFolder, workers: int) -> fl
 
 
 def print_start(command_at: float, ray_up_at: float, events: Sequence[Mapping[str, Any]], dashboard: bool) -> None:
-    moments = {"Ray up": ray_up_at}
-    for kind, words in (("trial_started", "first trial suggested"), ("epoch", "first report")):
-        moments[words] = next(event["at"] for event in events if event["event"] == kind)
-    seconds = ", ".join(f"{words} {at - command_at:.1f}" for words, at in moments.items())
+    reached_at = {"Ray up": ray_up_at}
+    for kind, label in (("trial_started", "first trial suggested"), ("epoch", "first report")):
+        reached_at[label] = next(event["at"] for event in events if event["event"] == kind)
+    seconds = ", ".join(f"{label} {at - command_at:.1f}" for label, at in reached_at.items())
     print(f"start {'with' if dashboard else 'without'} Ray's dashboard, seconds from the command: {seconds}")
 
 
@@ -83,20 +79,20 @@ def print_costs(history: RunState, workers: int) -> None:
     seconds = ended_at[-1] - ended_at[0]
     print(
         f"{len(ended_at)} trials with {reports} reports, {workers} at a time: "
-        f"{seconds / (len(ended_at) - 1):.3f} s a trial, {seconds / reports:.3f} s a report"
+        f"{seconds / (len(ended_at) - 1):.3f} s per trial, {seconds / reports:.3f} s per report"
     )
     if len(ended_at) >= 2 * HUNDRED:
         first = (ended_at[HUNDRED] - ended_at[0]) / HUNDRED
         last = (ended_at[-1] - ended_at[-1 - HUNDRED]) / HUNDRED
-        print(f"the first hundred {first:.3f} s a trial, the last hundred {last:.3f}, {last / first:.2f} times as much")
+        print(f"the first hundred: {first:.3f} s per trial; the last hundred: {last:.3f} s, {last / first:.2f} times as long")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--max-epochs", type=int, default=9, help="reports of a trial that ASHA does not stop")
+    parser.add_argument("--max-epochs", type=int, default=9, help="reports per trial that ASHA does not stop")
     parser.add_argument("--workers", type=int, default=2, help="trials at a time")
-    parser.add_argument("--no-dashboard", action="store_true", help="start Ray without it, as tune_main.py's option does")
+    parser.add_argument("--no-dashboard", action="store_true", help="start Ray without its dashboard, as tune_main.py --no-dashboard does")
     arguments = parser.parse_args()
     command_at = psutil.Process().create_time()
     flags = {
