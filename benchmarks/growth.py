@@ -99,54 +99,63 @@ def print_growth(marks: Sequence[Mark]) -> None:
         print(f"{before.trials:>7}..{now.trials:<6} {driver:>18.1f} {wall:>16.1f} {now.driver_bytes / MIB:>11.0f} {added_kib:>12.1f}")
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10000)
-    parser.add_argument("--gpus", type=int, default=64, help="number of GPUs that Ray is told of")
+    parser.add_argument("--gpus", type=int, default=64, help="number of GPUs that Ray is started with")
     parser.add_argument("--at-a-time", type=int, help="trials at a time, each with an equal share of the GPUs (default: one per GPU)")
     parser.add_argument("--minutes", type=float, default=10.0, help="time limit")
     parser.add_argument("--profile", action="store_true", help="print where the driver's time goes")
     arguments = parser.parse_args()
-    at_a_time = arguments.at_a_time or arguments.gpus
-    if arguments.gpus % at_a_time:
-        parser.error(f"--gpus {arguments.gpus} cannot be shared equally by {at_a_time} trials")
+    arguments.at_a_time = arguments.at_a_time or arguments.gpus
+    if arguments.gpus % arguments.at_a_time:
+        parser.error(f"--gpus {arguments.gpus} cannot be shared equally by {arguments.at_a_time} trials")
+    return arguments
+
+
+def search_nothing(arguments: argparse.Namespace, folder: RunFolder, marks: Marks, profile: cProfile.Profile) -> None:
+    """Run a search with empty trials into the folder, until the time limit."""
     settings = load_settings(flags={"search.samples": arguments.trials, "ray.dashboard": False})
     table = read_train(SAMPLE_FOLDER / "train.csv.gz")
     split = split_rows(label_view(table), validation_fraction=settings.data.validation_fraction, seed=settings.seed)
+    write_atomically(folder.config, to_toml(settings))
+    EventLog(folder.events).phase("search", at=time.time())
+    send_chatter_to(folder.log)
+    after_trial = after_trial_of(settings, folder)
+
+    def on_end(trial: int) -> None:
+        after_trial(trial)
+        marks.on_end()
+
+    ray.init(
+        address="local",
+        num_cpus=arguments.gpus,
+        num_gpus=arguments.gpus,
+        object_store_memory=256 * MIB,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
     search.train_trial = report_only
-    marks = Marks([mark for mark in MARKS if mark <= arguments.trials])
-    profile = cProfile.Profile()
+    try:
+        control = search.SearchControl(lambda: False, time.monotonic() + 60 * arguments.minutes)
+        plan = WorkerPlan(arguments.at_a_time, 1, arguments.gpus // arguments.at_a_time)
+        if arguments.profile:
+            profile.enable()
+        search.run_search(settings, folder, table, split, plan, control, on_end)
+    finally:
+        profile.disable()
+        marks.finish()
+        ray.shutdown()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    marks, profile = Marks([mark for mark in MARKS if mark <= arguments.trials]), cProfile.Profile()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder = RunFolder(Path(name))
-        write_atomically(folder.config, to_toml(settings))
-        EventLog(folder.events).phase("search", at=time.time())
-        send_chatter_to(folder.log)
-        after_trial = after_trial_of(settings, folder)
-
-        def on_end(trial: int) -> None:
-            after_trial(trial)
-            marks.on_end()
-
-        ray.init(
-            address="local",
-            num_cpus=arguments.gpus,
-            num_gpus=arguments.gpus,
-            object_store_memory=256 * MIB,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-        )
-        try:
-            control = search.SearchControl(lambda: False, time.monotonic() + 60 * arguments.minutes)
-            if arguments.profile:
-                profile.enable()
-            search.run_search(settings, folder, table, split, WorkerPlan(at_a_time, 1, arguments.gpus // at_a_time), control, on_end)
-        finally:
-            profile.disable()
-            marks.finish()
-            ray.shutdown()
+        search_nothing(arguments, RunFolder(Path(name)), marks, profile)
     print(describe_machine("ray", "optuna"))
-    print(f"{marks.ended} of {arguments.trials} trials ended, {at_a_time} at a time on {arguments.gpus} GPUs")
+    print(f"{marks.ended} of {arguments.trials} trials ended, {arguments.at_a_time} at a time on {arguments.gpus} GPUs")
     print_growth(marks.recorded)
     if arguments.profile:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
