@@ -33,6 +33,7 @@ def mapping_in_a_worker() -> str:
         ray.shutdown()
 
 
+@pytest.mark.ray
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows a process's memory map")
 def test_a_workers_images_lie_in_the_object_stores_shared_memory():
     mapping = in_own_process(mapping_in_a_worker)
