@@ -7,8 +7,8 @@ RUN is a finished run of ours. The first command trains all of its configuration
 of them in turn and extrapolates to the whole list.
 
 The list is fixed, so that only the way of running differs. Ray is up before the time is measured, and both ways use it. Ours is
-`search_with_tune` with everything that it does: checkpoints, records, and a validation of the raw and of the averaged weights. The tutorials'
-code does less: no checkpoints, and one validation per epoch.
+`search_with_tune` with everything that it does: checkpoints, records, and a validation of the raw and of the averaged weights. The
+tutorials' code does less: no checkpoints, and one validation per epoch.
 """
 
 import argparse
