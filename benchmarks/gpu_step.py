@@ -1,8 +1,9 @@
-"""How fast training is on a CUDA card, ours beside the tutorials' way: python benchmarks/gpu_step.py
+"""Training speed on a CUDA GPU, compared with the tutorials' code: python benchmarks/gpu_step.py
 
-`loader` is an epoch as the tutorials write it (see tutorial_search.py): float32, per-image transforms in a DataLoader. `stock` is that
-without its loader: torchvision's model, Adam and batches that lie on the card already. Ours is a whole epoch of the trainer: augmentation,
-training, averaged weights. Columns are images a second, medians over the rounds, in which all take turns; then the ratio to `stock`.
+`loader` is an epoch as the tutorials write it (see tutorial_search.py): float32, a DataLoader that transforms image by image. `stock` is
+the same without the loader: torchvision's model, Adam, and batches that are already on the GPU. Ours is a whole epoch of our trainer:
+augmentation, training, averaged weights. All take turns in each round. The columns are images per second (medians over the rounds), then
+our ratios to `stock`.
 """
 
 import argparse
@@ -11,15 +12,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 from machine import describe_machine
+from torch import nn
 from training_step import take_turns
 from tutorial_search import make_loaders, make_model, train_one_epoch
 
@@ -29,7 +26,8 @@ from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
 from digit_search.records import TrialParams
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, make_setup
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 SAMPLE = SAMPLE_FOLDER / "train.csv.gz"
 
@@ -38,10 +36,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--batches", type=int, nargs="*", default=[32, 64, 128, 256])
-    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled model, which takes a minute a batch size to make")
+    parser.add_argument("--no-compile", action="store_true", help="skip the compiled model; compiling takes a minute per batch size")
     args = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit("this benchmark needs a CUDA card; training_step.py measures the CPU")
+        sys.exit("this benchmark needs a CUDA GPU; training_step.py measures the CPU")
     print(f"{torch.cuda.get_device_name()}; {describe_machine('torch', 'torchvision')}")
     ours = [("float32", False), ("auto", False)] + ([] if args.no_compile else [("auto", True)])
     names = ["loader", "stock", *(f"{precision}{', compiled' if is_compiled else ''}" for precision, is_compiled in ours)]
@@ -55,14 +53,14 @@ def main() -> None:
 
 
 def loader_epoch(batch: int) -> Callable[[], float]:
-    """A function that trains an epoch of the sample as the tutorials do, and returns images a second."""
+    """Return a function that trains an epoch of the sample as the tutorials do and returns images per second."""
     loader, _ = make_loaders(pd.read_csv(SAMPLE), batch)
     model, adam = stock_training()
     return lambda: _speed(len(loader.dataset), lambda: train_one_epoch(model, loader, nn.CrossEntropyLoss(), adam, "cuda"))
 
 
 def stock_epoch(batch: int) -> Callable[[], float]:
-    """The same without the loader: the same number of batches that lie on the card."""
+    """The same without the loader: the same number of batches, already on the GPU."""
     num_batches = 3600 // batch
     batches = [(torch.randn(batch, 1, 28, 28, device="cuda"), torch.randint(0, 10, (batch,), device="cuda"))] * num_batches
     model, adam = stock_training()
@@ -75,7 +73,7 @@ def stock_training() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def our_epoch(batch: int, precision: str, is_compiled: bool) -> Callable[[], float]:
-    """An epoch of the trainer, which validates a single digit."""
+    """Return a function that trains an epoch with our trainer and validates on one digit only."""
     table = read_train(SAMPLE)
     plan, split = plan_device("cuda", precision), split_rows(label_view(table), validation_fraction=0.1, seed=0)
     whole = make_setup(table, split, plan, ema_half_life_epochs=0.25, compile=is_compiled)

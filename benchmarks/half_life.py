@@ -1,14 +1,13 @@
-"""How long the moving average of the weights should remember: python benchmarks/half_life.py [--configs 20] [--out FILE.jsonl]
+"""Compares half-lives of the moving average of the weights: python benchmarks/half_life.py [--configs 20] [--out FILE.jsonl]
 
-Random configurations of the default space, the notebook's first, are trained on the embedded sample as trials are, each once, with an
-average of every half-life beside the raw weights. For each it prints how well the validation loss after epoch 1, 2 and 4 (ASHA's rungs)
-ranks the configurations by their own final test accuracy (Spearman), and that accuracy. A line of FILE is a configuration; what is there
-is not run again.
+Trains random configurations of the default space on the embedded sample, the notebook's first, each once. Each training keeps an average
+for every half-life beside the raw weights. For each half-life it prints the Spearman correlation of the validation loss after epochs 1, 2
+and 4 (ASHA's rungs) with the final test accuracy of the same weights, and that accuracy. FILE has one line per configuration;
+configurations that are in it are not trained again.
 """
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,9 +18,6 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 from machine import describe_machine
 
 from digit_search.config.search_space import default_space
@@ -32,18 +28,20 @@ from digit_search.data.table import label_view, pixel_view
 from digit_search.records import TrialParams
 from digit_search.search.study import suggest_params
 from digit_search.training.batches import num_batches, place_digits
-from digit_search.training.cpu.winograd_conv import changing_tensors
+from digit_search.training.cpu.lowering import changing_tensors
 from digit_search.training.device import plan_device
 from digit_search.training.ema import WeightAverage
-from digit_search.training.loop import Trainer, evaluate, make_setup
+from digit_search.training.predict import evaluate
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 HALF_LIVES = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
-"""In epochs; 0 stands for the raw weights."""
+"""In epochs; 0 means the raw weights."""
 RUNGS = (1, 2, 4)
 
 
 def configurations(count: int) -> list[TrialParams]:
-    """The notebook's, then random ones, always the same."""
+    """The notebook's configuration, then random ones from a fixed seed."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [TrialParams(**suggest_params(study.ask(), default_space(), TrialParams())) for _ in range(count - 1)]
     return [TrialParams(), *drawn]
@@ -64,8 +62,8 @@ def train(params: TrialParams, seed: int, digits: Digits, split: RowSplit, max_e
 
     trainer._optimizer.register_step_post_hook(after_step)
     labelled = place_digits(pixel_view(digits.train), label_view(digits.train), plan)
-    unseen = place_digits(pixel_view(digits.test), digits.answers, plan)
-    rows, all_unseen = torch.from_numpy(split.validation.copy()), torch.arange(digits.test.num_rows)
+    test_digits = place_digits(pixel_view(digits.test), digits.answers, plan)
+    rows, test_rows = torch.from_numpy(split.validation.copy()), torch.arange(digits.test.num_rows)
     curves: dict[float, list[tuple[float, float]]] = {half_life: [] for half_life in HALF_LIVES}
     for _ in range(max_epochs):
         metrics = trainer.advance()
@@ -73,21 +71,21 @@ def train(params: TrialParams, seed: int, digits: Digits, split: RowSplit, max_e
         for half_life, average in averages.items():
             with average.swapped_in():
                 curves[half_life].append(evaluate(trainer.model, labelled, rows, plan))
-    finals = {0.0: evaluate(trainer.model, unseen, all_unseen, plan)[1]}
+    finals = {0.0: evaluate(trainer.model, test_digits, test_rows, plan)[1]}
     for half_life, average in averages.items():
         with average.swapped_in():
-            finals[half_life] = evaluate(trainer.model, unseen, all_unseen, plan)[1]
+            finals[half_life] = evaluate(trainer.model, test_digits, test_rows, plan)[1]
     return {"curves": [curves[half_life] for half_life in HALF_LIVES], "finals": [finals[half_life] for half_life in HALF_LIVES]}
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """The correlation of the ranks; pandas' own word for it wants SciPy."""
+    """The correlation of the ranks. `Series.corr(method="spearman")` needs SciPy."""
     return pd.Series(one).rank().corr(pd.Series(other).rank())
 
 
 def print_table(done: Sequence[dict[str, Any]]) -> None:
-    """A line a half-life."""
-    print(f"\n{len(done)} configurations; Spearman of the validation loss with the own final test accuracy")
+    """One line per half-life."""
+    print(f"\n{len(done)} configurations; Spearman correlation of the validation loss with the final test accuracy")
     print("half-life " + "".join(f"  epoch {rung}" for rung in RUNGS) + "   mean test accuracy   of the best by validation")
     for index, half_life in enumerate(HALF_LIVES):
         finals = np.array([line["finals"][index] for line in done])
@@ -103,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", type=int, default=20)
     parser.add_argument("--max-epochs", type=int, default=RunSettings().search.asha.max_epochs)
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "half_life.jsonl", help="a line a configuration")
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "half_life.jsonl", help="one line per configuration")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,22 +1,17 @@
-"""How fast augmented batches are made, ours beside the notebook's way: python benchmarks/input_pipeline.py
+"""How fast augmented batches are made, compared with the notebook's code: python benchmarks/input_pipeline.py
 
-The notebook's way is a Dataset of tensors that rotates and normalises image by image, in a DataLoader with two workers, which start anew
-every epoch. Ours works on whole batches in this process, on one thread. What counts is the wall clock from asking for an epoch to its last
-batch. The two take turns, and ratios are medians over the rounds. Then, on one thread too: the share of a training step that ours takes.
+The notebook rotates and normalises image by image, in a DataLoader whose two workers are started again for every epoch. Ours works on whole
+batches in this process, on one thread. Measured is the wall-clock time of an epoch's batches. The two take turns, and the ratios are
+medians over the rounds. Then it measures which share of a training step our batches take, also on one thread.
 """
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 from machine import describe_machine
 from training_step import ratio, take_turns
 from tutorial_search import make_loaders
@@ -28,11 +23,12 @@ from digit_search.data.table import label_view
 from digit_search.records import TrialParams
 from digit_search.training.batches import training_batches
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, TrainingSetup, make_setup
+from digit_search.training.setup import TrainingSetup, make_setup
+from digit_search.training.trainer import Trainer
 
 SAMPLE = SAMPLE_FOLDER / "train.csv.gz"
 EMA_HALF_LIFE_EPOCHS = 0.25
-"""The default of `training.ema_half_life_epochs`: averaging is a part of our step."""
+"""The default of `training.ema_half_life_epochs`. Averaging is part of our training step."""
 
 
 def sample_setup(num_rows: int | None) -> TrainingSetup:
@@ -42,7 +38,7 @@ def sample_setup(num_rows: int | None) -> TrainingSetup:
 
 
 def our_epochs(setup: TrainingSetup, batch_size: int) -> Callable[[], float]:
-    """A function that makes an epoch's batches and returns images a second."""
+    """Return a function that makes an epoch's batches and returns images per second."""
 
     def measure() -> float:
         started_at = time.perf_counter()
@@ -54,7 +50,7 @@ def our_epochs(setup: TrainingSetup, batch_size: int) -> Callable[[], float]:
 
 
 def notebook_epochs(num_rows: int | None, batch_size: int) -> Callable[[], float]:
-    """The same in the notebook's way; the CSV is read before."""
+    """The same with the notebook's code. The CSV is read before the measurement."""
     loader, _ = make_loaders(pd.read_csv(SAMPLE, nrows=num_rows), batch_size)
 
     def measure() -> float:
@@ -77,7 +73,7 @@ def compare_batches(setup: TrainingSetup, num_rows: int | None, batch_sizes: lis
 
 
 def training_images_per_second(setup: TrainingSetup, batch_size: int) -> Callable[[], float]:
-    """A function that trains an epoch, batches included, and returns images a second. Two digits are validated, which hardly counts."""
+    """Return a function that trains an epoch and returns images per second. It validates on two digits only, to save time."""
     few = TrainingSetup(setup.digits, setup.training_rows, setup.validation_rows[:2], setup.plan, EMA_HALF_LIFE_EPOCHS)
     trainer = Trainer(few, TrialParams(lr=1e-4, batch_size=batch_size), seed=0)
 
@@ -89,10 +85,10 @@ def training_images_per_second(setup: TrainingSetup, batch_size: int) -> Callabl
 
 
 def print_shares(setup: TrainingSetup, batch_sizes: list[int], num_steps: int, repeats: int) -> None:
-    print(f"\nours as a share of a training step, {num_steps} steps a round, medians of {repeats} rounds")
-    print("batch  ms for a batch  ms for a step  share")
+    print(f"\nours as a share of a training step, {num_steps} steps per round, medians of {repeats} rounds")
+    print("batch    ms per batch    ms per step  share")
     for batch_size in batch_sizes:
-        # Rows are drawn with repetition where the sample is too small for so many steps.
+        # Rows repeat if the sample is too small for this number of steps.
         rows = setup.training_rows[torch.arange(batch_size * num_steps) % len(setup.training_rows)]
         steps = TrainingSetup(setup.digits, rows, setup.validation_rows, setup.plan, EMA_HALF_LIFE_EPOCHS)
         speeds = take_turns([training_images_per_second(steps, batch_size), our_epochs(steps, batch_size)], repeats)
@@ -102,11 +98,11 @@ def print_shares(setup: TrainingSetup, batch_sizes: list[int], num_steps: int, r
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, each of both ways (default 5)")
-    parser.add_argument("--rows", type=int, help="of the sample; all by default")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
+    parser.add_argument("--rows", type=int, help="rows of the sample (default: all)")
     parser.add_argument("--batches", type=int, nargs="*", default=[64], help="batch sizes of the comparison (default 64, the notebook's)")
     parser.add_argument("--step-batches", type=int, nargs="*", default=[32, 64, 256], help="batch sizes of the training steps")
-    parser.add_argument("--steps", type=int, default=8, help="training steps a round")
+    parser.add_argument("--steps", type=int, default=8, help="training steps per round")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(describe_machine("torch", "torchvision", "pandas"))

@@ -1,17 +1,15 @@
-"""How fast train.csv is read, and in how much memory: pandas with the notebook's conversion, and this package.
+"""How fast train.csv is read and how much memory that takes: pandas with the notebook's conversion, and digit_search.
 
     python benchmarks/reading.py [--data DIR] [--repeats 5]
 
-Without --data the embedded sample is repeated up to 42,000 rows. Every measurement is a fresh process, the variants take turns, and what
-counts is the time from after the imports until the digits are in memory, and the peak of resident memory above that after the imports.
-CPU seconds, of all threads, tell more than the clock where other programs run.
+Without --data, the embedded sample is repeated up to 42,000 rows. Each measurement is a fresh process, and the two take turns. Measured are
+the time from after the imports until the digits are in memory, the CPU time of all threads, and the peak resident memory above that after
+the imports.
 """
 
 import argparse
 import gzip
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -20,20 +18,16 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from machine import describe_machine, peak_resident_bytes
 
 NUM_ROWS = 42_000
-VARIANTS = {
-    "pandas": "pandas.read_csv + the notebook's conversion",
-    "digit_search": "read_train",
-}
+VARIANTS = {"pandas": "pandas.read_csv and the notebook's conversion", "digit_search": "read_train"}
 
 
-def with_pandas(path: Path) -> Callable[[], object]:
-    """As the notebook does: all images as float tensors [rows, 1, 28, 28] in [0, 1], all labels as int64."""
+def pandas_reader(path: Path) -> Callable[[], object]:
+    """As the notebook reads: images float32 [rows, 1, 28, 28] in [0, 1], labels int64."""
     import pandas as pd
     import torch
 
@@ -45,8 +39,8 @@ def with_pandas(path: Path) -> Callable[[], object]:
     return read
 
 
-def with_digit_search(path: Path) -> Callable[[], object]:
-    """Until pixels and labels are there as uint8 arrays."""
+def our_reader(path: Path) -> Callable[[], object]:
+    """Pixels uint8 [rows, 784] and labels uint8."""
     from digit_search.data.reader import read_train
     from digit_search.data.table import label_view, pixel_view
 
@@ -57,58 +51,38 @@ def with_digit_search(path: Path) -> Callable[[], object]:
     return read
 
 
-def peak_bytes() -> int:
-    """The most memory that this process had resident so far."""
-    try:
-        # getrusage would tell the parent's peak where that is higher.
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def measure(variant: str, path: Path) -> dict[str, float]:
     """Read once in this process."""
-    read = with_pandas(path) if variant == "pandas" else with_digit_search(path)
-    bytes_before, started_at, cpu_seconds_before = peak_bytes(), time.perf_counter(), time.process_time()
+    read = pandas_reader(path) if variant == "pandas" else our_reader(path)
+    bytes_before, started_at, cpu_seconds_before = peak_resident_bytes(), time.perf_counter(), time.process_time()
     pixels, *_ = read()
-    seconds, cpu_seconds, peak = time.perf_counter() - started_at, time.process_time() - cpu_seconds_before, peak_bytes() - bytes_before
+    seconds, cpu_seconds = time.perf_counter() - started_at, time.process_time() - cpu_seconds_before
+    peak = peak_resident_bytes() - bytes_before
     if variant == "pandas":
         pixels = (pixels * 255).round().numpy().astype("uint8").reshape(-1, 784)
-    crc32 = zlib.crc32(pixels.tobytes())
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "bytes": peak, "rows": len(pixels), "crc32": crc32}
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "bytes": peak, "rows": len(pixels), "crc32": zlib.crc32(pixels.tobytes())}
 
 
-def measure_apart(variant: str, path: Path) -> dict[str, float]:
-    """Read once in a process of its own."""
+def measure_in_new_process(variant: str, path: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure", variant, str(path)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def write_csvs(folder: Path, data: Path | None) -> list[Path]:
-    """Put the same digits into the folder as train.csv and train.csv.gz."""
+    """Write the same digits to train.csv and train.csv.gz in the folder."""
     from digit_search.data.source import SAMPLE_FOLDER
 
-    plain, packed = folder / "train.csv", folder / "train.csv.gz"
+    plain, compressed = folder / "train.csv", folder / "train.csv.gz"
     source = data or SAMPLE_FOLDER
     if (source / plain.name).exists():
         shutil.copyfile(source / plain.name, plain)
     else:
-        header, *rows = gzip.decompress((source / packed.name).read_bytes()).splitlines(keepends=True)
+        header, *rows = gzip.decompress((source / compressed.name).read_bytes()).splitlines(keepends=True)
         rows = rows if data else (rows * (NUM_ROWS // len(rows) + 1))[:NUM_ROWS]
         plain.write_bytes(b"".join([header, *rows]))
-    with plain.open("rb") as file, gzip.open(packed, "wb", compresslevel=6) as sink:
+    with plain.open("rb") as file, gzip.open(compressed, "wb", compresslevel=6) as sink:
         shutil.copyfileobj(file, sink)
-    return [plain, packed]
-
-
-def describe_machine() -> str:
-    cpus = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("pyarrow", "pandas", "numpy", "torch"))
-    cpu = f"{cpus[0] if cpus else platform.processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    return f"{cpu}; Python {platform.python_version()}, {versions}"
+    return [plain, compressed]
 
 
 def print_table(path: Path, results: dict[str, list[dict[str, float]]]) -> None:
@@ -129,13 +103,13 @@ def print_table(path: Path, results: dict[str, list[dict[str, float]]]) -> None:
 
 
 def compare(data: Path | None, repeats: int) -> None:
-    print(describe_machine())
+    print(describe_machine("pyarrow", "pandas", "numpy", "torch"))
     with tempfile.TemporaryDirectory() as folder:
         for path in write_csvs(Path(folder), data):
             results = {variant: [] for variant in VARIANTS}
             for _ in range(repeats):
-                for variant in VARIANTS:
-                    results[variant].append(measure_apart(variant, path))
+                for variant, runs in results.items():
+                    runs.append(measure_in_new_process(variant, path))
             if len({run["crc32"] for runs in results.values() for run in runs}) != 1:
                 raise SystemExit("the variants read different pixels")
             print_table(path, results)

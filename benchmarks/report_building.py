@@ -1,15 +1,14 @@
 """How long a report takes: python benchmarks/report_building.py [--trials 20 500] [--keep DIR]
 
-The runs are made up from real curves (learning_curves.csv, with a little noise) as if two workers had run them under ASHA with a rung after
-epochs 1, 2 and 4, at each of which the better half goes on; the validation digits are the embedded sample's, and the made-up model errs on
-one in forty. What is timed is the product's `write_report`, in a process that has imported everything, as at the end of a run; the
-import's time is printed too. `--keep` leaves the runs there to be looked at.
+The runs are simulated from recorded curves (learning_curves.csv, with a little noise): two workers, and ASHA with rungs after epochs 1, 2
+and 4, at which the better half continues. The validation digits come from the embedded sample, and one prediction in forty is wrong.
+Measured is `write_report` in a process that has imported everything, as at the end of a run. The time of the import is printed too. With
+`--keep` the runs are kept in DIR.
 """
 
 import argparse
 import csv
 import json
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -18,9 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 from machine import describe_machine, peak_resident_bytes
 
 from digit_search.config.loading import to_toml
@@ -63,7 +59,7 @@ def _metrics(row: dict[str, str]) -> EpochMetrics:
 
 
 def varied(curve: Curve, generator: np.random.Generator) -> Curve:
-    """A neighbour of a recorded configuration, and a curve like its own: whole digits more or fewer were read."""
+    """A configuration near a recorded one, with a similar curve. Accuracies change by a whole number of digits."""
     params, epochs = curve
     near = TrialParams(
         lr=float(np.clip(params.lr * np.exp(generator.normal(0, 0.25)), 1e-4, 3e-2)),
@@ -81,7 +77,7 @@ def varied(curve: Curve, generator: np.random.Generator) -> Curve:
 
 
 def write_trials(log: MadeUpLog, curves: Sequence[Curve], num_trials: int, generator: np.random.Generator) -> None:
-    """Trials of all outcomes, one after the other on each worker."""
+    """Write trials of all outcomes, one after the other on each worker."""
     free_at = [1.8e9 + 20] * NUM_WORKERS
     seen: dict[int, list[float]] = defaultdict(list)
     for trial in range(num_trials):
@@ -111,7 +107,7 @@ def write_trials(log: MadeUpLog, curves: Sequence[Curve], num_trials: int, gener
 
 
 def write_predictions(path: Path, generator: np.random.Generator) -> None:
-    """Ten in four hundred sample digits misread, some of them confidently."""
+    """Predictions for 400 digits of the sample. Ten are wrong, some with high confidence."""
     table = read_train(SAMPLE_FOLDER / "train.csv.gz")
     rows = np.sort(generator.choice(table.num_rows, NUM_VALIDATION, replace=False))
     labels, pixels = label_view(table)[rows], np.ascontiguousarray(pixel_view(table)[rows])
@@ -132,7 +128,7 @@ def write_predictions(path: Path, generator: np.random.Generator) -> None:
 
 
 def write_run(folder: RunFolder, num_trials: int, seed: int = 0) -> None:
-    """A finished run on digits that are not the embedded ones."""
+    """Write a finished run that claims to use other digits than the embedded sample."""
     generator = np.random.default_rng(seed)
     curves = read_curves()
     folder.path.mkdir(parents=True)
@@ -163,23 +159,23 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     print(describe_machine("matplotlib", "optuna"))
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     import digit_search.report.page
     from digit_search.report.build import write_report
 
-    print(f"importing {digit_search.report.page.__name__}: {time.perf_counter() - began:.1f} s")
+    print(f"importing {digit_search.report.page.__name__}: {time.perf_counter() - started_at:.1f} s")
     with tempfile.TemporaryDirectory() as temporary:
         for num_trials in arguments.trials:
             folder = RunFolder((arguments.keep or Path(temporary)) / f"trials-{num_trials}")
             write_run(folder, num_trials)
             seconds = []
             for _ in range(arguments.rounds):
-                began = time.perf_counter()
+                started_at = time.perf_counter()
                 write_report(folder)
-                seconds.append(time.perf_counter() - began)
+                seconds.append(time.perf_counter() - started_at)
             size = folder.report_html.stat().st_size / 1e6
             print(f"{num_trials} trials: median {np.median(seconds):.1f} s of {arguments.rounds}, report.html {size:.2f} MB")
-    print(f"most memory: {peak_resident_bytes() / 2**20:.0f} MiB")
+    print(f"peak memory: {peak_resident_bytes() / 2**20:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How time and memory grow with the rows: python benchmarks/scale.py [--rows 4200 42000 420000] [--train 10]
+"""How time and memory grow with the number of rows: python benchmarks/scale.py [--rows 4200 42000 420000] [--train 10]
 
-The embedded sample is repeated up to each number of rows. Every stage is measured in a process of its own, in turn for all numbers of rows,
-from after the imports and with what it starts from in place: reading a CSV, splitting the rows, putting the table into Ray's object
-store, and making an epoch's batches. With --train also so many training steps, at any number of rows the same work. Peaks are of resident
-memory and hence hold what the process shares with others: in the put, the store's own pages.
+The embedded sample is repeated up to each number of rows. The stages are: reading a CSV, splitting the rows, putting the table into Ray's
+object store, and making an epoch's batches. With --train STEPS also that number of training steps, which is the same work for any number of
+rows. Each stage is measured in a fresh process, after its imports and with its input ready, in turn for all numbers of rows. The peak is
+resident memory, so it includes memory that the process shares with others, such as the object store's pages.
 
-Then what each further worker costs: actors map the table from the object store, and their unique set size (USS), which leaves shared pages
-out, is taken before and after. They have read another, tiny table before, so that imports and first calls are not counted.
+Then it measures the memory of each further worker: actors map the table from the object store, and their unique set size (USS), which does
+not include shared pages, is measured before and after. They have read a tiny table before, so imports and first calls are not counted.
 """
 
 import argparse
@@ -25,9 +25,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow as pa
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 from machine import describe_machine, peak_resident_bytes
 
 from digit_search.data.reader import read_train
@@ -44,7 +41,7 @@ Stage = Callable[[], object]
 
 
 def repeated_sample(num_rows: int) -> pa.Table:
-    """The sample's digits, over and over, as a table of one chunk; nothing larger than the table is ever held."""
+    """The sample's digits, repeated, as a table of one chunk. Needs no more memory than the table."""
     sample = read_train(SAMPLE)
     labels, pixels = np.empty(num_rows, np.uint8), np.empty((num_rows, 784), np.uint8)
     for start in range(0, num_rows, sample.num_rows):
@@ -89,7 +86,7 @@ def putting(csv: Path, num_rows: int) -> Iterator[Stage]:
 
 @contextmanager
 def ray_for(num_rows: int) -> Iterator[None]:
-    """Ray with the product's object store, or a larger one where the table would not fit."""
+    """Start Ray with the default object store, or a larger one if the table does not fit."""
     from digit_search.cluster.session import running_ray
     from digit_search.config.settings import RaySettings
 
@@ -105,7 +102,7 @@ def batching(csv: Path, num_rows: int) -> Iterator[Stage]:
     from digit_search.records import TrialParams
     from digit_search.training.batches import training_batches
     from digit_search.training.device import plan_device
-    from digit_search.training.loop import make_setup
+    from digit_search.training.setup import make_setup
 
     torch.set_num_threads(1)
     table = repeated_sample(num_rows)
@@ -115,18 +112,19 @@ def batching(csv: Path, num_rows: int) -> Iterator[Stage]:
 
 @contextmanager
 def training(csv: Path, num_rows: int, num_steps: int) -> Iterator[Stage]:
-    """The first `num_steps` batches of an epoch, and a validation on 256 digits."""
+    """Train the first `num_steps` batches of an epoch and validate on 256 digits."""
     import torch
 
     from digit_search.records import TrialParams
     from digit_search.training.batches import num_batches
     from digit_search.training.device import plan_device
-    from digit_search.training.loop import Trainer, TrainingSetup, make_setup
+    from digit_search.training.setup import TrainingSetup, make_setup
+    from digit_search.training.trainer import Trainer
 
     torch.set_num_threads(1)
     table = repeated_sample(num_rows)
     setup = make_setup(table, split_of(table), plan_device("cpu"))
-    # A part of an epoch is the next smaller whole number of batches.
+    # A part of an epoch is a whole number of batches, rounded down.
     parts = max(1, num_batches(len(setup.training_rows), TrialParams().batch_size) // num_steps)
     few = TrainingSetup(setup.digits, setup.training_rows, setup.validation_rows[:256], setup.plan, 0.25, reports_per_epoch=parts)
     yield Trainer(few, TrialParams(), seed=0).advance
@@ -136,7 +134,7 @@ STAGES = {"read": reading, "split": splitting, "put": putting, "batches": batchi
 
 
 def measure(stage: str, csv: Path, num_rows: int, num_steps: int) -> dict[str, float]:
-    """Seconds and bytes of one stage in this process."""
+    """Run one stage in this process; return its seconds, its peak memory and the added memory in bytes."""
     with training(csv, num_rows, num_steps) if stage == "train" else STAGES[stage](csv, num_rows) as act:
         before, started_at = peak_resident_bytes(), time.perf_counter()
         kept = act()
@@ -147,13 +145,13 @@ def measure(stage: str, csv: Path, num_rows: int, num_steps: int) -> dict[str, f
 
 
 def measure_workers(num_rows: int, num_workers: int) -> dict[str, list[int]]:
-    """USS of each of the workers before and after it sets a training up on the table, as a trial does, and looks at every pixel."""
+    """USS of each worker before and after it sets up a training on the table, as a trial does, and reads every pixel."""
     import ray
 
     class Mapper:
         def look(self, table: pa.Table, split: RowSplit) -> int:
             from digit_search.training.device import plan_device
-            from digit_search.training.loop import make_setup
+            from digit_search.training.setup import make_setup
 
             setup = make_setup(table, split, plan_device("cpu"))
             setup.digits.images.max()  # a sum would copy the pixels into larger integers
@@ -168,8 +166,8 @@ def measure_workers(num_rows: int, num_workers: int) -> dict[str, list[int]]:
         return {"before": looks(repeated_sample(TINY_ROWS)), "after": looks(repeated_sample(num_rows))}
 
 
-def measure_apart(*arguments: object) -> dict:
-    """Measure in a process of its own; the arguments are --measure's."""
+def measure_in_new_process(*arguments: object) -> dict:
+    """Measure in a fresh process; the arguments are those of --measure."""
     command = [sys.executable, __file__, "--measure", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -178,7 +176,7 @@ def measure_apart(*arguments: object) -> dict:
 
 
 def exponent(rows: Sequence[int], values: Sequence[float]) -> str:
-    """The slope of the values over the rows, both logarithmic; a dash where a value is not above 0."""
+    """The slope of log(values) over log(rows); "-" if a value is not positive."""
     if len(rows) < 2 or min(values) <= 0:
         return "-"
     return f"{np.polyfit(np.log(rows), np.log(values), 1)[0]:.2f}"
@@ -193,29 +191,29 @@ def measure_stages(stages: Sequence[str], rows: Sequence[int], repeats: int, num
                 write_csv(csv, num_rows)
         for _ in range(repeats):
             for stage, num_rows in results:
-                results[stage, num_rows].append(measure_apart(stage, csvs[num_rows], num_rows, num_steps))
+                results[stage, num_rows].append(measure_in_new_process(stage, csvs[num_rows], num_rows, num_steps))
     return results
 
 
 def print_stages(results: dict[tuple[str, int], list[dict]], stages: Sequence[str], rows: Sequence[int], repeats: int) -> None:
-    print(f"medians of {repeats}; growth: the exponent of the rows that fits best, and between the two largest numbers\n")
+    print(f"medians of {repeats}; growth: the fitted exponent over all numbers of rows, and over the two largest\n")
     print(f"{'stage':8}{'rows':>9}{'seconds':>10}{'peak MB':>9}{'added MB':>10}")
     for stage in stages:
-        middle = {
+        medians = {
             key: [statistics.median(run[key] for run in results[stage, num_rows]) for num_rows in rows]
             for key in ("seconds", "peak", "added")
         }
-        for num_rows, seconds, peak, added in zip(rows, *middle.values(), strict=True):
+        for num_rows, seconds, peak, added in zip(rows, *medians.values(), strict=True):
             print(f"{stage:8}{num_rows:9}{seconds:10.4f}{peak / 1e6:9.0f}{added / 1e6:10.1f}")
-        for words, few in (("growth", slice(None)), ("  at last", slice(-2, None))):
-            print(f"{words:17}{exponent(rows[few], middle['seconds'][few]):>10}{'':9}{exponent(rows[few], middle['added'][few]):>10}")
+        for label, part in (("growth", slice(None)), ("  largest two", slice(-2, None))):
+            print(f"{label:17}{exponent(rows[part], medians['seconds'][part]):>10}{'':9}{exponent(rows[part], medians['added'][part]):>10}")
 
 
 def print_workers(rows: Sequence[int], repeats: int) -> None:
     print(f"\nprivate memory of a worker that maps the table (USS), medians of {repeats}, of 1 and of 2 workers")
     print(f"{'rows':>9}{'table MB':>10}{'before MB':>11}{'added MB: 1 worker':>20}{'each of 2 workers':>19}")
     for num_rows in rows:
-        runs = {num_workers: [measure_apart("workers", num_rows, num_workers) for _ in range(repeats)] for num_workers in (1, 2)}
+        runs = {num_workers: [measure_in_new_process("workers", num_rows, num_workers) for _ in range(repeats)] for num_workers in (1, 2)}
         added = {num_workers: statistics.median(added_bytes(runs[num_workers])) for num_workers in runs}
         before = statistics.median(uss for run in runs[1] for uss in run["before"])
         print(f"{num_rows:9}{num_rows * ROW_BYTES / 1e6:10.1f}{before / 1e6:11.0f}{added[1] / 1e6:20.2f}{added[2] / 1e6:19.2f}", flush=True)
@@ -230,8 +228,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, nargs="+", default=[4_200, 42_000, 420_000])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--stages", nargs="*", default=[*STAGES], choices=[*STAGES])
-    parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="also time about so many training steps at batch 32")
-    parser.add_argument("--no-workers", action="store_true", help="leave out the workers' memory")
+    parser.add_argument(
+        "--train", type=int, default=0, metavar="STEPS", help="also measure about this number of training steps at batch size 32"
+    )
+    parser.add_argument("--no-workers", action="store_true", help="skip the memory of the workers")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     return parser.parse_args()
 

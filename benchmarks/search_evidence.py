@@ -2,17 +2,17 @@
 
     python benchmarks/search_evidence.py [--seeds 0 1 2] [--methods random documented ours] [--out FILE.jsonl] [--results DIR]
 
-All three train with the package's trainer on the same rows of the same split, two trials at a time, for as many epochs at most, and
-retrain their best trial with the notebook's early stopping (15 epochs, patience 10). They differ in what they try, stop and trust:
+All three use our trainer on the same split, two trials at a time, with the same maximum number of epochs. All retrain their best trial with
+the notebook's early stopping (15 epochs, patience 10). They differ in what they try, when they stop trials and how they choose the winner:
 
-    random      our pipeline with random suggestions, without the baseline and without stopping; raw weights; best raw validation accuracy
-    documented  plain ray.tune: OptunaSearch() and ASHAScheduler() with Ray's defaults (grace_period 1, reduction_factor 4) but max_t, told
-                the raw validation accuracy of every epoch; the winner is ResultGrid.get_best_result(), which looks at last epochs
-    ours        the package's defaults
+    random      our pipeline with random suggestions, without baseline and early stopping; raw weights; best raw validation accuracy
+    documented  plain ray.tune: OptunaSearch() and ASHAScheduler() with Ray's defaults (grace_period 1, reduction_factor 4) except max_t, on
+                the raw validation accuracy of every epoch; the winner is ResultGrid.get_best_result(), which compares last epochs
+    ours        our defaults
 
-Each finished search is a line of FILE; those that are there already are not run again. Images are those of the search and of the
-retraining's whole curve. Wall time is from the start to the predictions, Ray's included. The final accuracy is that on the sample's 1,000
-known answers.
+FILE gets one line per finished search; searches that are in it are not run again. The number of images includes all epochs of the
+retraining. The wall time is from the start to the predictions, Ray's start included. The final accuracy is that on the sample's 1,000 test
+digits, whose labels are known.
 """
 
 import argparse
@@ -29,13 +29,10 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from machine import describe_machine
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
-from machine import describe_machine
 
 from digit_search.cluster.session import running_ray, send_chatter_to
 from digit_search.config.loading import load_settings
@@ -51,7 +48,8 @@ from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
 from digit_search.selection.statistics import wilson_interval
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, make_setup
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 METHODS = ("random", "documented", "ours")
 WORKERS = 2
@@ -59,26 +57,26 @@ RAW = {"training.ema_half_life_epochs": 0.0}
 
 
 def settings_of(method: str, seed: int, samples: int, max_epochs: int | None) -> RunSettings:
-    """The settings that a method's search and retraining share."""
+    """The settings of a method's search and retraining."""
     flags: dict[str, Any] = {"seed": seed, "search.samples": samples, "data.dir": "sample", "search.asha.max_epochs": max_epochs}
     flags |= {"retrain.max_epochs": max_epochs, "resources.workers": WORKERS, "ray.dashboard": False}
     if method != "ours":
         flags |= RAW
     if method == "random":
-        # TPE's startup trials are independent random draws, so a startup of all trials is random search.
+        # TPE's startup trials are random draws. If all trials are startup trials, this is random search.
         flags |= {"search.startup_trials": samples, "search.baseline": False, "search.asha.enabled": False}
     return load_settings(flags=flags)
 
 
 def run_pipeline(settings: RunSettings, folder: RunFolder) -> tuple[Sequence[int], RetrainRecord]:
-    """The product's own whole job; returns the epochs of every trial, and the retraining."""
+    """Run our whole pipeline; return the number of epochs of every trial, and the retraining."""
     run(settings, folder.name, folder.path.parent, lambda text: print(text, file=sys.stderr, flush=True))
     history = load_state(folder.events)
     return [len(record.epochs) for record in history.trials], history.retraining
 
 
 def train_as_documented(config: dict, table: pa.Table, split: RowSplit, seed: int, max_epochs: int) -> None:
-    """One trial of the documented way, with our trainer."""
+    """One trial of the method `documented`, with our trainer."""
     torch.set_num_threads(1)
     trainer = Trainer(make_setup(table, split, plan_device("cpu")), TrialParams(**config), seed)
     for _ in range(max_epochs):
@@ -86,7 +84,7 @@ def train_as_documented(config: dict, table: pa.Table, split: RowSplit, seed: in
 
 
 def to_ray_space(space: Mapping[str, Any]) -> dict[str, Any]:
-    """Our space in Ray's words."""
+    """Our search space as one of Ray Tune."""
     return {name: _to_ray_domain(value) if isinstance(value, Dimension) else value for name, value in space.items()}
 
 
@@ -99,13 +97,13 @@ def _to_ray_domain(dimension: Dimension) -> Any:
 
 
 def run_documented(settings: RunSettings, folder: RunFolder) -> tuple[Sequence[int], RetrainRecord]:
-    """OptunaSearch and ASHA as Ray documents them; returns as `run_pipeline`."""
+    """Run OptunaSearch and ASHA as Ray documents them; return the same as `run_pipeline`."""
     folder.path.mkdir(parents=True)
     send_chatter_to(folder.log)
     digits = load_digits("sample", max_csv_bytes=1 << 30)
     split = split_rows(label_view(digits.train), validation_fraction=settings.data.validation_fraction, seed=settings.seed)
     asha = settings.search.asha
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints tables whatever the verbosity
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new output prints tables at any verbosity
     with running_ray(RaySettings(dashboard=False)):
         trainable = tune.with_parameters(
             train_as_documented, table=digits.train, split=split, seed=settings.seed, max_epochs=asha.max_epochs
@@ -126,13 +124,13 @@ def run_documented(settings: RunSettings, folder: RunFolder) -> tuple[Sequence[i
         results = tuner.fit()
     best = results.get_best_result()
     epochs = [int((result.metrics or {}).get("training_iteration", 0)) for result in results]
-    # An empty curve: nothing of the trial is kept, so the retraining begins at its beginning.
+    # No epochs: this search keeps no checkpoint, so the retraining starts from the beginning.
     record = TrialRecord(0, TrialStatus.COMPLETED, TrialParams(**best.config), settings.seed, (), device="cpu")
     return epochs, retrain_and_predict(settings, folder, digits, split, record, settings.retrain.max_epochs, resume=False)
 
 
 def measure(method: str, seed: int, samples: int, max_epochs: int | None, results: Path) -> dict[str, Any]:
-    """Run one search and tell what it cost and gave."""
+    """Run one search; return its cost and its result."""
     settings = settings_of(method, seed, samples, max_epochs)
     folder = RunFolder(Path(tempfile.mkdtemp(prefix=f"{method}_{seed}_", dir=results)) / "run")
     started_at = time.time()
@@ -159,7 +157,7 @@ def measure(method: str, seed: int, samples: int, max_epochs: int | None, result
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The searches that are finished."""
+    """The finished searches."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -174,7 +172,7 @@ def print_line(done: Mapping[str, Any]) -> None:
 
 
 def print_means(lines: Sequence[Mapping[str, Any]]) -> None:
-    """Over the seeds that every method has finished, so that all stand on the same."""
+    """Print means over the seeds that all methods have finished."""
     shared = set.intersection(*({done["seed"] for done in lines if done["method"] == method} for method in METHODS))
     if not shared:
         return
@@ -182,13 +180,13 @@ def print_means(lines: Sequence[Mapping[str, Any]]) -> None:
     for method in METHODS:
         mine = [done for done in lines if done["method"] == method and done["seed"] in shared]
         total = sum(done["num_test"] for done in mine)
-        right = sum(round(done["test_accuracy"] * done["num_test"]) for done in mine)
-        low, high = wilson_interval(right / total, total)
+        num_correct = sum(round(done["test_accuracy"] * done["num_test"]) for done in mine)
+        low, high = wilson_interval(num_correct / total, total)
         names = ("search_epochs", "retrain_epochs", "images", "wall_seconds")
-        epochs, again, images, seconds = (sum(done[name] for done in mine) / len(mine) for name in names)
+        search_epochs, retrain_epochs, images, seconds = (sum(done[name] for done in mine) / len(mine) for name in names)
         print(
-            f"     {method:11}{epochs:7.1f} {again:7.1f} {images:10,.0f}{seconds / 60:7.1f} min             "
-            f"{100 * right / total:6.2f} % ({100 * low:.1f} to {100 * high:.1f} % of {total:,} answers taken together)"
+            f"     {method:11}{search_epochs:7.1f} {retrain_epochs:7.1f} {images:10,.0f}{seconds / 60:7.1f} min             "
+            f"{100 * num_correct / total:6.2f} % ({100 * low:.1f} to {100 * high:.1f} % of all {total:,} answers)"
         )
 
 
@@ -197,10 +195,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--max-epochs", type=int, help="of a trial and of the retraining; by default those of the package")
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "search_evidence.jsonl", help="a line a finished search")
-    parser.add_argument("--results", type=Path, default=Path(tempfile.gettempdir()) / "search_evidence", help="where the runs are kept")
-    parser.add_argument("--here", action="store_true", help="run one search in this process; the program starts itself with it")
+    parser.add_argument("--max-epochs", type=int, help="maximum epochs of a trial and of the retraining (default: the settings' defaults)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(tempfile.gettempdir()) / "search_evidence.jsonl", help="one line per finished search"
+    )
+    parser.add_argument("--results", type=Path, default=Path(tempfile.gettempdir()) / "search_evidence", help="folder for the runs")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -218,12 +218,12 @@ def main() -> None:
         for method in arguments.methods:
             if (seed, method) in finished:
                 continue
-            # A process of its own for each, so that no search meets the settings, threads or warm imports of the one before.
+            # Each search runs in a fresh process, so that none inherits settings, threads or imports from the one before.
             options = ["--here", "--seeds", str(seed), "--methods", method, "--samples", str(arguments.samples)]
             options += ["--out", str(arguments.out), "--results", str(arguments.results)]
             options += ["--max-epochs", str(arguments.max_epochs)] if arguments.max_epochs else []
             if subprocess.run([sys.executable, __file__, *options], check=False).returncode:
-                raise SystemExit(f"seed {seed}, {method}: not finished; what is finished is in {arguments.out}")
+                raise SystemExit(f"seed {seed}, {method}: failed; the finished searches are in {arguments.out}")
     print("seed method      epochs retrain     images  wall time   validation  known answers (95 % interval)")
     lines = read_lines(arguments.out)
     for done in lines:

@@ -1,8 +1,8 @@
-"""How fast a training step and an evaluation are on one CPU thread, beside stock torchvision's: python benchmarks/training_step.py
+"""Speed of a training step and of an evaluation on one CPU thread, compared with stock torchvision: python benchmarks/training_step.py
 
-Stock is torchvision's model and torch.optim.Adam as tutorials write them. Each is a process of its own, so that ours may tell the C library
-what to do with memory (memory.py) and stock has it as it comes; --profile has both in one process, told the same. Times are CPU seconds, so
-that neighbours on the machine matter less; stock and ours take turns, and ratios are medians over the rounds.
+Stock is torchvision's model and torch.optim.Adam as tutorials use them. Stock and ours run in separate processes, so that only ours changes
+how the C library manages memory (malloc.py); with --profile both run in one process with the same memory settings. Times are CPU seconds,
+so that other processes on the machine matter less. Stock and ours take turns, and the ratios are medians over the rounds.
 """
 
 import argparse
@@ -10,48 +10,43 @@ import contextlib
 import copy
 import math
 import multiprocessing
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
-import torchvision
+from machine import describe_machine
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
 from digit_search.config.settings import RunSettings
+from digit_search.training.cpu.lowering import changing_tensors, lower_small_maps, optimizer_parameters
 from digit_search.training.cpu.malloc import keep_freed_memory
 from digit_search.training.cpu.matmul_backend import avoids_mkl
-from digit_search.training.cpu.winograd_conv import changing_tensors, lower_small_maps, optimizer_parameters
 from digit_search.training.ema import WeightAverage
 
 IMAGE_SIZE = 28
 IMAGES_PER_ROUND = 1024
 MATRIX_SIZE = 2048
 STEPS_PER_ROUND = 24
-"""Of averaging alone; not every one updates, but each run of 1, 2, 3 or 4 holds one update."""
+"""Of averaging only. The average is updated every 1, 2, 3 or 4 steps, and this is a multiple of each."""
 
 
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"{processor()}; torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}), torchvision {torchvision.__version__}")
-    print(f"one thread, float32, {args.repeats} rounds; ours multiplies by {'oneDNN' if avoids_mkl() else 'torch.mm itself'}\n")
+    print(f"{describe_machine('torch', 'torchvision')}; {torch.backends.cpu.get_cpu_capability()}")
+    print(f"one thread, float32, {args.repeats} rounds; ours multiplies with {'oneDNN' if avoids_mkl() else 'torch.mm'}\n")
     if args.profile:
         keep_freed_memory()
         stock = stock_model()
         print_layers(stock, lower_small_maps(copy.deepcopy(stock)), args.profile, args.repeats)
         return
-    with contestant(is_ours=False) as stock_speed, contestant(is_ours=True) as our_speed:
+    with model_process(is_ours=False) as stock_speed, model_process(is_ours=True) as our_speed:
         compare_training(stock_speed, our_speed, args.batches, args.repeats)
         compare_evaluation(stock_speed, our_speed, args.evaluation_batches, args.repeats)
     keep_freed_memory()
@@ -60,19 +55,11 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5, help="rounds, each of stock and ours (default 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--batches", type=int, nargs="*", default=[32, 64, 128, 256])
     parser.add_argument("--evaluation-batches", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
-    parser.add_argument("--profile", type=int, metavar="BATCH", help="instead print where the time of a step at this batch size goes")
+    parser.add_argument("--profile", type=int, metavar="BATCH", help="print the time of each layer at this batch size instead")
     return parser.parse_args()
-
-
-def processor() -> str:
-    """The CPU's name and number of cores, as Linux tells it; elsewhere what Python knows."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} x {len(names)}" if names else platform.processor() or platform.machine()
 
 
 def stock_model() -> nn.Module:
@@ -82,27 +69,27 @@ def stock_model() -> nn.Module:
 
 
 @contextlib.contextmanager
-def contestant(is_ours: bool) -> Iterator[Callable[[Callable, int], float]]:
-    """Start a process with a model; yield a function that has one round of training or evaluation measured there, in images a second."""
+def model_process(is_ours: bool) -> Iterator[Callable[[Callable, int], float]]:
+    """Start a process with one model. Yield a function that measures a round of training or evaluation there, in images per second."""
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=compete, args=(there, is_ours))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=answer_requests, args=(theirs, is_ours))
     process.start()
-    there.close()
+    theirs.close()
 
-    def ask(make_work: Callable, batch: int) -> float:
-        here.send((make_work, batch))
-        return here.recv()
+    def measure(make_work: Callable, batch: int) -> float:
+        ours.send((make_work, batch))
+        return ours.recv()
 
     try:
-        yield ask
+        yield measure
     finally:
-        here.send(None)
+        ours.send(None)
         process.join()
 
 
-def compete(asked: Connection, is_ours: bool) -> None:
-    """The process of a contestant: answer with the speeds that are asked for."""
+def answer_requests(requests: Connection, is_ours: bool) -> None:
+    """The measuring process: create the model, then measure what is requested until the request is None."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = stock_model()
@@ -113,12 +100,12 @@ def compete(asked: Connection, is_ours: bool) -> None:
     else:
         adam = torch.optim.Adam(model.parameters())
     works: dict[tuple[Callable, int], Callable[[], object]] = {}
-    while (question := asked.recv()) is not None:
-        make_work, batch = question
-        if question not in works:
-            works[question] = make_work(model, adam, batch)
+    while (request := requests.recv()) is not None:
+        make_work, batch = request
+        if request not in works:
+            works[request] = make_work(model, adam, batch)
         model.train(make_work is training_step)
-        asked.send(images_per_second(works[question], batch))
+        requests.send(images_per_second(works[request], batch))
 
 
 Speed = Callable[[Callable, int], float]
@@ -127,7 +114,7 @@ Speed = Callable[[Callable, int], float]
 def compare_training(stock: Speed, ours: Speed, batches: list[int], repeats: int) -> None:
     model = stock_model()
     flop = 3 * useful_flop(model) - conv_flop(model.conv1, IMAGE_SIZE)  # the images need no gradient
-    print(f"training step (forward, backward, Adam); {flop / 1e6:.0f} useful MFLOP an image")
+    print(f"training step (forward, backward, Adam); {flop / 1e6:.0f} useful MFLOP per image")
     print("batch  stock img/s  ours img/s  ratio  useful GFLOP/s  torch.mm GFLOP/s")
     for batch in batches:
         speeds = take_turns([partial(stock, training_step, batch), partial(ours, training_step, batch), mm_flop_per_second], repeats)
@@ -145,9 +132,9 @@ def compare_evaluation(stock: Speed, ours: Speed, batches: list[int], repeats: i
 
 
 def print_averaging(model: nn.Module, batches: list[int], repeats: int) -> None:
-    """What the moving average of the weights adds to a step, at the default half-life."""
+    """Print the share of a training step that the moving average of the weights takes, at the default half-life."""
     half_life_epochs = RunSettings().training.ema_half_life_epochs
-    print(f"\nmoving average of the weights (half-life {half_life_epochs:g} of an epoch), share of a training step")
+    print(f"\nmoving average of the weights (half-life {half_life_epochs:g} epochs), share of a training step")
     print("batch  3,600 images  37,800 images")
     for batch in batches:
         step = training_step(model, torch.optim.Adam(optimizer_parameters(model, weight_decay=0.0), fused=True), batch)
@@ -161,7 +148,7 @@ def print_averaging(model: nn.Module, batches: list[int], repeats: int) -> None:
 
 
 def cpu_seconds(work: Callable[[], object], times: int = 4) -> Callable[[], float]:
-    """Return a function that measures the work's mean CPU seconds."""
+    """Return a function that measures the mean CPU seconds of the work."""
 
     def measure() -> float:
         started_at = time.process_time()
@@ -189,7 +176,7 @@ def evaluation(model: nn.Module, _: torch.optim.Adam, batch: int) -> Callable[[]
 
 
 def images_per_second(step: Callable[[], object], batch: int) -> float:
-    """Measure a round of steps, together of about IMAGES_PER_ROUND images."""
+    """Measure a round of steps with about IMAGES_PER_ROUND images in all."""
     num_steps = max(1, IMAGES_PER_ROUND // batch)
     started_at = time.process_time()
     for _ in range(num_steps):
@@ -205,39 +192,39 @@ def mm_flop_per_second() -> float:
 
 
 def take_turns(measures: list[Callable[[], float]], repeats: int) -> list[list[float]]:
-    """Call every measure once a round; return the results by measure, without the first round, which warms up."""
+    """Call every measure once per round; return the results by measure, without the first round, which is a warm-up."""
     rounds = [[measure() for measure in measures] for _ in range(repeats + 1)]
     return [list(results) for results in zip(*rounds[1:], strict=True)]
 
 
 def ratio(speeds: list[list[float]]) -> float:
-    """The median over the rounds of ours by stock."""
+    """The median over the rounds of ours divided by stock."""
     return statistics.median(ours / stock for stock, ours in zip(speeds[0], speeds[1], strict=True))
 
 
 def useful_flop(model: nn.Module) -> int:
-    """Floating-point operations of one image's forward pass in the stock model's convolutions, without products with padding."""
-    twin, flop = copy.deepcopy(model).eval(), []
-    for module in twin.modules():
+    """Floating-point operations of the stock model's convolutions for one image, forward only, without products with padding."""
+    copied, flop = copy.deepcopy(model).eval(), []
+    for module in copied.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda conv, inputs, _: flop.append(conv_flop(conv, inputs[0].shape[2])))
     with torch.no_grad():
-        twin(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
+        copied(torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE))
     return sum(flop)
 
 
 def conv_flop(conv: nn.Conv2d, map_size: int) -> int:
-    return 2 * conv.in_channels * conv.out_channels * meeting_pairs(map_size, conv.kernel_size[0], conv.stride[0], conv.padding[0])
+    return 2 * conv.in_channels * conv.out_channels * useful_products(map_size, conv.kernel_size[0], conv.stride[0], conv.padding[0])
 
 
-def meeting_pairs(map_size: int, kernel: int, stride: int, padding: int) -> int:
-    """Pairs of a tap and a pixel of the map that meet for some output, without the padding."""
+def useful_products(map_size: int, kernel: int, stride: int, padding: int) -> int:
+    """Products of a kernel's tap and a pixel of the map, without those with padding."""
     ones = torch.ones(1, 1, map_size, map_size), torch.ones(1, 1, kernel, kernel)
     return int(F.conv2d(*ones, stride=stride, padding=padding).sum())
 
 
 def print_layers(stock: nn.Module, ours: nn.Module, batch: int, repeats: int) -> None:
-    """Where a step's time goes: each layer forward and backward on its own, stock beside ours."""
+    """Print the time of each layer, forward and backward, for stock and ours."""
     flop = {name: conv_flop(layer, maps.shape[2]) for name, layer, maps in calls(stock, 2) if isinstance(layer, nn.Conv2d)}
     seconds: dict[str, list[float]] = {}
     for position, model in enumerate((stock, ours)):
@@ -257,24 +244,24 @@ def print_layers(stock: nn.Module, ours: nn.Module, batch: int, repeats: int) ->
 
 
 def calls(model: nn.Module, batch: int) -> list[tuple[str, nn.Module, Tensor]]:
-    """The calls of the model's innermost modules, in turn, and what enters each for so many images."""
-    made: list[tuple[str, nn.Module, Tensor]] = []
+    """The calls of the model's innermost modules in order: name, module and input for this number of images."""
+    recorded: list[tuple[str, nn.Module, Tensor]] = []
     innermost = {name: module for name, module in model.named_modules() if not any(module.children())}
     hooks = [
-        module.register_forward_hook(lambda layer, inputs, _, name=name: made.append((name, layer, inputs[0].detach())))
+        module.register_forward_hook(lambda layer, inputs, _, name=name: recorded.append((name, layer, inputs[0].detach())))
         for name, module in innermost.items()
     ]
     for module in innermost.values():
         if isinstance(module, nn.ReLU):
-            module.inplace = False  # else it would change what entered it
+            module.inplace = False  # an in-place ReLU would change the recorded input
     model.train()(torch.randn(batch, 1, IMAGE_SIZE, IMAGE_SIZE))
     for hook in hooks:
         hook.remove()
-    return made
+    return recorded
 
 
 def both_ways(layer: nn.Module, maps: Tensor) -> Callable[[], object]:
-    """One pass forward and, except to the images, backward."""
+    """Return a function that runs the layer forward and backward; without the gradient of the images."""
     leaves = [*layer.parameters()] + ([maps.requires_grad_()] if maps.shape[1] > 1 else [])
     grad = torch.randn_like(layer(maps).detach())
 

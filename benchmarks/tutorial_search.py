@@ -1,19 +1,12 @@
-"""The same search as the Ray Tune and PyTorch tutorials teach it: the reference that ours is measured by.
+"""The same search as the Ray Tune and PyTorch tutorials write it: python benchmarks/tutorial_search.py [--samples 20] [--max-epochs 9]
 
-    python benchmarks/tutorial_search.py [--samples 20] [--max-epochs 9]
-    python benchmarks/tutorial_search.py --compare results/RUN --trials 0,3,5,8,11 [--epochs 1] [--copies 4] [--repeats 1]
-    python benchmarks/tutorial_search.py --compare results/RUN
-
-The first line is the program on its own. The second runs some configurations of a finished run of ours both ways in turn and extrapolates
-to the whole list; the third runs the whole list once each way, which takes hours (see tutorial_comparison.py).
-
-The data is the embedded sample, unpacked. It computes on the CPU unless --gpus-per-trial gives each trial a share of a GPU.
+It is the reference for our speed; tutorial_comparison.py compares the two. The data is the embedded sample, uncompressed. Trials run on the
+CPU unless --gpus-per-trial gives each a share of a GPU.
 """
 
 import argparse
 import gzip
 import os
-import sys
 import tempfile
 import time
 from functools import partial
@@ -21,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from machine import describe_machine
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -29,15 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.models import resnet18
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a script, Python looks beside the script only
-
-from machine import describe_machine
-
 from digit_search.data.source import SAMPLE_FOLDER
 
 
 class DigitDataset(Dataset):
-    """Images float32 [1, 28, 28] in [0, 1], transformed one by one, and their labels."""
+    """Images float32 [1, 28, 28] in [0, 1], which are transformed one by one, and their labels."""
 
     def __init__(self, frame: pd.DataFrame, transform: nn.Module) -> None:
         pixels = frame.drop(columns="label").to_numpy()
@@ -53,7 +43,7 @@ class DigitDataset(Dataset):
 
 
 def make_loaders(frame: pd.DataFrame, batch_size: int) -> tuple[DataLoader, DataLoader]:
-    """Nine tenths to train on, augmented and shuffled, and one tenth to validate."""
+    """Nine tenths for training, augmented and shuffled, and one tenth for validation."""
     normalize = transforms.Normalize((0.1310,), (0.3085,))
     augment = transforms.Compose([transforms.RandomRotation(10), normalize])
     validation = frame.sample(frac=0.1, random_state=0)
@@ -84,18 +74,18 @@ def train_one_epoch(model: nn.Module, loader: DataLoader, criterion: nn.Module, 
 def validate(model: nn.Module, loader: DataLoader, criterion: nn.Module, device: str) -> tuple[float, float]:
     """Mean loss and accuracy."""
     model.eval()
-    loss_sum, right, count = 0.0, 0, 0
+    loss_sum, num_correct, count = 0.0, 0, 0
     for images, labels in loader:
         images, labels = images.to(device), labels.to(device)
         outputs = model(images)
         loss_sum += criterion(outputs, labels).item() * len(labels)
-        right += (outputs.argmax(1) == labels).sum().item()
+        num_correct += (outputs.argmax(1) == labels).sum().item()
         count += len(labels)
-    return loss_sum / count, right / count
+    return loss_sum / count, num_correct / count
 
 
 def train_digits(config: dict, csv: str) -> None:
-    """One trial, as Tune runs it."""
+    """One trial."""
     training_loader, validation_loader = make_loaders(pd.read_csv(csv), config["batch_size"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = make_model().to(device)
@@ -110,8 +100,8 @@ def train_digits(config: dict, csv: str) -> None:
         tune.report({"val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": time.perf_counter() - started_at})
 
 
-def search_as_taught(csv: Path, storage: Path, samples: int, max_epochs: int, gpus_per_trial: float) -> None:
-    """The program as its authors would write it."""
+def search_as_in_tutorials(csv: Path, storage: Path, samples: int, max_epochs: int, gpus_per_trial: float) -> None:
+    """The search as the tutorials write it."""
     tuner = tune.Tuner(
         tune.with_resources(partial(train_digits, csv=str(csv)), {"cpu": 1, "gpu": gpus_per_trial}),
         param_space={
@@ -134,47 +124,35 @@ def search_as_taught(csv: Path, storage: Path, samples: int, max_epochs: int, gp
     print(f"best: validation accuracy {best.metrics['val_accuracy']:.4f} with {best.config}")
 
 
-def unpacked_sample(folder: Path, num_rows: int | None) -> Path:
-    """The sample's train.csv, plain as Kaggle hands it out."""
+def write_sample(folder: Path, num_rows: int | None) -> Path:
+    """Write the sample's train.csv uncompressed, as Kaggle's is."""
     header, *rows = gzip.decompress((SAMPLE_FOLDER / "train.csv.gz").read_bytes()).splitlines(keepends=True)
     path = folder / "train.csv"
     path.write_bytes(b"".join([header, *rows[:num_rows]]))
     return path
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--max-epochs", type=int, default=9)
-    parser.add_argument("--rows", type=int, help="use only so many of the sample, to try things out")
-    parser.add_argument("--gpus-per-trial", type=float, default=0.0, help="without it no trial sees a GPU")
-    parser.add_argument("--compare", type=Path, metavar="RUN", help="the folder of a finished run of ours")
-    parser.add_argument("--trials", metavar="N,N,...", help="only these trials of the run, and extrapolate")
-    parser.add_argument("--epochs", type=int, default=1, help="at most so many, with --trials (default 1)")
-    parser.add_argument(
-        "--copies", type=int, default=4, help="of each, with --trials: twice the workers, so that one of ours is used again"
-    )
-    parser.add_argument("--repeats", type=int, default=1, help="rounds over --trials")
-    parser.add_argument("--workers", type=int, default=2, help="trials at a time, in a comparison")
-    return parser.parse_args()
+def prepare(gpus_per_trial: float) -> None:
+    """Set what both ways of running need before Ray starts."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if not gpus_per_trial:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    print(describe_machine("torch", "torchvision", "ray", "optuna", "pandas"))
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not arguments.gpus_per_trial:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    print(describe_machine("torch", "torchvision", "ray", "optuna", "pandas"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--max-epochs", type=int, default=9)
+    parser.add_argument("--rows", type=int, help="rows of the sample (default: all)")
+    parser.add_argument("--gpus-per-trial", type=float, default=0.0, help="0: trials see no GPU")
+    arguments = parser.parse_args()
+    prepare(arguments.gpus_per_trial)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        csv, storage = unpacked_sample(Path(name), arguments.rows), Path(name) / "tune"
-        if arguments.compare:
-            from tutorial_comparison import compare  # it imports this module
-
-            compare(arguments, csv, Path(name))
-        else:
-            started_at = time.perf_counter()
-            search_as_taught(csv, storage, arguments.samples, arguments.max_epochs, arguments.gpus_per_trial)
-            print(f"{time.perf_counter() - started_at:.0f} s, Ray's start included")
+        csv = write_sample(Path(name), arguments.rows)
+        started_at = time.perf_counter()
+        search_as_in_tutorials(csv, Path(name) / "tune", arguments.samples, arguments.max_epochs, arguments.gpus_per_trial)
+        print(f"{time.perf_counter() - started_at:.0f} s, Ray's start included")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from digit_search.records import EpochMetrics, RetrainRecord, RungDecision, Tria
 from digit_search.report.build import write_report
 from digit_search.run.layout import RunFolder
 from tests.event_log import MadeUpLog
-from tests.smoke_run import Seen, run_smoke
+from tests.smoke_run import ObservedRun, run_smoke
 from tests.stores import FlakyStore
 
 SAMPLE = Path(__file__).parents[1] / "digit_search" / "data" / "sample"
 NUM_VALIDATION = 400
+pytest_plugins = ["tests.marks"]
 
 
 def _first_rows(source: Path, target: Path, num_rows: int) -> None:
@@ -41,7 +42,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory) -> Seen:
+def smoke_run(tmp_path_factory) -> ObservedRun:
     """A finished run of the smoke configuration, and what was seen of it meanwhile."""
     return run_smoke(tmp_path_factory.mktemp("results"))
 

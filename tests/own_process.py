@@ -1,4 +1,7 @@
-"""What leaves threads and compiled code behind, on which a Python that ends may crash: Ray, a store's client, torch's compiler."""
+"""Calls in a fresh process, for code that leaves threads or compiled code behind: Ray, an object store's client, torch's compiler.
+
+Python may crash on exit after such code. That must not fail the test run.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -9,6 +12,6 @@ Result = TypeVar("Result")
 
 
 def in_own_process(function: Callable[[], Result]) -> Result:
-    """Call a module's function in a fresh process, return what it returns, raise what it raises; how that process ends does not matter."""
+    """Call a module-level function in a fresh process; return its result or raise its exception. The process's exit status is ignored."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function).result()

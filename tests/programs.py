@@ -1,4 +1,4 @@
-"""The real programs that users open our files with."""
+"""The programs with which users open the files of a run: optuna-dashboard, TensorBoard."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from tests.smoke_run import ENVIRONMENT
 
 @contextmanager
 def program(*argv: object) -> Iterator[str]:
-    """Run one of the programs beside this Python on a free port, given by `{port}` in its arguments; yield its address."""
+    """Run a program from the folder of this Python on a free port, which replaces `{port}` in its arguments. Yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -35,7 +35,7 @@ def program(*argv: object) -> Iterator[str]:
 
 
 def ask(address: str) -> object:
-    """The JSON there, as soon as the program is up."""
+    """Return the JSON at this address; wait until the program has started."""
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as answer:

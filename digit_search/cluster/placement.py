@@ -121,7 +121,7 @@ def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]
         # The GPUs are in other machines of the cluster.
         return
     from digit_search.training.device import plan_device, visible_gpus
-    from digit_search.training.rehearsal import check_operators
+    from digit_search.training.device_check import check_operators
 
     has_cuda, has_mps = visible_gpus()
     if has_mps and not has_cuda:

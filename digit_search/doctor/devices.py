@@ -24,7 +24,7 @@ def check_devices() -> Iterator[Finding]:
     import torch
 
     from digit_search.training.device import plan_device, visible_gpus
-    from digit_search.training.rehearsal import check_operators, rehearse
+    from digit_search.training.device_check import check_operators, rehearse
 
     has_cuda, has_mps = visible_gpus()
     if has_cuda:
@@ -42,7 +42,7 @@ def _train_on_card(index: int) -> "DevicePlan":
     import torch
 
     from digit_search.training.device import plan_device
-    from digit_search.training.rehearsal import rehearse
+    from digit_search.training.device_check import rehearse
 
     plan = replace(plan_device("cuda"), device=torch.device("cuda", index))
     rehearse(plan)

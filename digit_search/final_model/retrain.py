@@ -20,9 +20,11 @@ from digit_search.run.active_run import ActiveRun
 from digit_search.run.checkpoints import LocalCheckpoints, trial_checkpoints
 from digit_search.run.layout import RunFolder, delete_checkpoints
 from digit_search.selection.statistics import accuracy_with_interval
-from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
+from digit_search.training.checkpoint import checkpoint_state, load_checkpoint, restore, save_checkpoint
 from digit_search.training.device import DevicePlan, describe_device, plan_device
-from digit_search.training.loop import BestEpoch, Trainer, checkpoint_state, fit, make_setup, restore, should_stop, should_stop_within
+from digit_search.training.loop import BestEpoch, fit, should_stop, should_stop_within
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 
 def retrain_and_predict(

@@ -87,7 +87,7 @@ def _search_on_ray(run: ActiveRun, table: pa.Table, split: RowSplit, budget: Tim
         check_gpus(plan, is_own_ray=not is_joined, say=run.say)
         _announce(settings, run)
         with _storage_probe(is_joined, run) as probe, run.interrupts.deferred():
-            _search_with_tune(run, table, split, budget, plan, probe)
+            search_with_tune(run, table, split, budget, plan, probe)
 
 
 def _most_trials_at_a_time(settings: RunSettings) -> int:
@@ -125,10 +125,16 @@ def _storage_probe(is_joined: bool, run: ActiveRun) -> Iterator[StorageProbe | N
         probe.end()
 
 
-def _search_with_tune(
-    run: ActiveRun, table: pa.Table, split: RowSplit, budget: TimeBudget, plan: WorkerPlan, probe: StorageProbe | None
+def search_with_tune(
+    run: ActiveRun,
+    table: pa.Table,
+    split: RowSplit,
+    budget: TimeBudget,
+    plan: WorkerPlan,
+    probe: StorageProbe | None = None,
+    more_observers: Sequence[Observer] = (),
 ) -> None:
-    """Let Tune run what is left, and record what was interrupted when it ends, however it does."""
+    """On the Ray that is up, let Tune run what is left. Whatever still runs when it ends, however it does, was interrupted."""
     settings = run.settings
     try:
         watchdog = Watchdog(parse_duration(settings.search.trial_timeout), own_ray_processes())
@@ -137,7 +143,7 @@ def _search_with_tune(
         setup = _trial_setup(settings, run.folder, split, plan, probe)
         trainable = tune.with_parameters(train_trial, table=table, setup=setup)
         workers = make_worker_class(trainable, run.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial})
-        with run.observed_by(_observers(run, plan, budget, len(split.validation))):
+        with run.observed_by([*_observers(run, plan, budget, len(split.validation)), *more_observers]):
             _run_tuner(make_tuner(run, driver, workers, plan, probe.bad if probe else None), run)
     except (EndSearch, Exception) as error:
         logger.exception("the search ended")

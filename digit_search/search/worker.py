@@ -16,10 +16,12 @@ from digit_search.run.checkpoints import trial_checkpoints
 from digit_search.search.scheduler import STEP
 from digit_search.search.study import Objective
 from digit_search.search.trainable import FAILED, UNSAVED, TrialSetup
-from digit_search.training.checkpoint import load_checkpoint, save_checkpoint
+from digit_search.training.checkpoint import checkpoint_state, load_checkpoint, restore, save_checkpoint
 from digit_search.training.cpu.malloc import release_freed_memory
 from digit_search.training.device import choose_device_type, describe_device, is_out_of_gpu_memory, plan_device, visible_gpus
-from digit_search.training.loop import Trainer, checkpoint_state, fit, make_setup, restore
+from digit_search.training.loop import fit
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 
 def assigned_device_type(uses_mps: bool) -> str:

@@ -1,8 +1,6 @@
-"""Digits to batches: the uint8 images lie on the device once, and all that is random or floating happens there to whole batches."""
+"""Digits on a device, and batches of them. The uint8 images are copied to the device once; batches are made there."""
 
-import functools
 import itertools
-import math
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -11,15 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from digit_search.records import TrialParams
+from digit_search.training.augmentation import normalise, rotate_and_shift
 from digit_search.training.device import DevicePlan
 
 SIDE = 28
-MEAN = 0.1310
-STD = 0.3085
-"""Of the pixels scaled to [0, 1]; the notebook's, and within 0.0002 of what 42,000 rows give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +28,39 @@ class DeviceDigits:
     def device(self) -> torch.device:
         return self.images.device
 
+    def labels_of(self, rows: Tensor) -> Tensor:
+        """The labels of some rows. Raises ValueError if these digits have none."""
+        if self.labels is None:
+            raise ValueError("expected digits with labels, found some without")
+        return self.labels[rows]
+
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """The array as a tensor in the same memory. That may be shared and read-only: nothing here or later writes to it."""
+    """The array as a tensor in the same memory. The memory may be shared and read-only, so the tensor must not be written to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
 
 
 def place_digits(pixels: np.ndarray, labels: np.ndarray | None, plan: DevicePlan) -> DeviceDigits:
-    """Put pixels uint8 [num_rows, 784] and labels uint8 [num_rows] on the device. On the CPU the pixels stay where they lie."""
+    """Copy pixels uint8 [num_rows, 784] and labels uint8 [num_rows] to the device. On the CPU the pixels are not copied."""
     images = as_tensor(pixels).view(-1, 1, SIDE, SIDE)
-    placed_labels = None if labels is None else torch.from_numpy(labels.astype(np.int64))
-    if plan.pinned:
-        images = images.pin_memory()
-        placed_labels = None if placed_labels is None else placed_labels.pin_memory()
-    return DeviceDigits(
-        images.to(plan.device, non_blocking=plan.pinned),
-        None if placed_labels is None else placed_labels.to(plan.device, non_blocking=plan.pinned),
-    )
+    placed_labels = None if labels is None else _place(torch.from_numpy(labels.astype(np.int64)), plan)
+    return DeviceDigits(_place(images, plan), placed_labels)
+
+
+def _place(tensor: Tensor, plan: DevicePlan) -> Tensor:
+    return (tensor.pin_memory() if plan.pinned else tensor).to(plan.device, non_blocking=plan.pinned)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """The random numbers of one epoch, on the CPU, so that every device draws the same."""
+    """The random numbers of one epoch, drawn on the CPU, so that they are the same for every device."""
     return torch.Generator().manual_seed(zlib.crc32(f"{seed}:{epoch}".encode()))
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Pixels 0-255 of any dtype to float32 with mean 0 and standard deviation 1 over the training digits."""
-    return images.to(torch.float32).mul(1 / (255 * STD)).sub_(MEAN / STD)
-
-
-def transform(images: Tensor, degrees: Tensor, shifts: Tensor | None = None) -> Tensor:
-    """Rotate each image counter-clockwise about its centre, then shift it; bilinear, what comes in from outside is 0.
-
-    Args:
-        images: float32 [batch, 1, side, side].
-        degrees: float32 [batch].
-        shifts: float32 [batch, 2], pixels to the right and down; None for none.
-
-    The grid is torchvision's `rotate` (it samples at the inverse transform, pixel centres, `align_corners=False`).
-    """
-    radians = torch.deg2rad(degrees)
-    cos, sin = torch.cos(radians), torch.sin(radians)
-    if shifts is None:
-        across = down = torch.zeros_like(cos)
-    else:
-        # The unit is half a side, and an output pixel looks for its source in the other direction.
-        across, down = (-shifts * (2 / images.shape[-1])).unbind(1)
-    theta = torch.stack((cos, -sin, cos * across - sin * down, sin, cos, sin * across + cos * down), dim=1).view(-1, 3)
-    # F.affine_grid computes the same in a product for each image, which takes nine times as long.
-    side = images.shape[-1]
-    grid = (theta @ _pixel_centres(side, images.device)).view(-1, 2, side, side).permute(0, 2, 3, 1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-@functools.cache
-def _pixel_centres(side: int, device: torch.device) -> Tensor:
-    """float32 [3, side x side]: of every pixel, row by row, its place across and down, with the image from -1 to 1, and a 1."""
-    centres = (2 * torch.arange(side, device=device) + 1 - side) / side
-    return torch.stack((centres.repeat(side), centres.repeat_interleave(side), torch.ones(side * side, device=device)))
-
-
 def split_batches(num_rows: int, batch_size: int) -> list[tuple[int, int]]:
-    """Start and end of each batch. A last batch of one joins the one before: batch norm cannot train on a single value a channel."""
-    bounds = [*list(range(0, num_rows, batch_size)), num_rows]
+    """Start and end of each batch. A last batch of one row joins the batch before: batch norm cannot train on one value per channel."""
+    bounds = [*range(0, num_rows, batch_size), num_rows]
     if len(bounds) > 2 and bounds[-1] - bounds[-2] == 1:
         del bounds[-2]
     return list(itertools.pairwise(bounds))
@@ -113,38 +76,37 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield shuffled, augmented, normalised batches: float32 [batch, 1, 28, 28] and labels int64 [batch].
 
-    Order and augmentation depend on (seed, epoch) alone, so any part of an epoch can be repeated exactly.
+    Order and augmentation depend only on (seed, epoch), so any part of an epoch can be repeated exactly.
 
     Args:
-        digits: where `rows` point into.
+        digits: all of them; `rows` selects those to train on.
         rows: int64 row numbers of the training digits, on the CPU.
         params: batch size, rotation and shift.
         seed: the trial's.
         epoch: from 1.
-        first: the first batch wanted.
+        first: the first batch to yield.
         last: the batch to stop before; None for all.
     """
     generator = epoch_generator(seed, epoch)
     order = rows[torch.randperm(len(rows), generator=generator)].to(digits.device)
-    degrees = _spread(len(rows), params.rotation_degrees, generator).to(digits.device)
-    shifts = _spread(2 * len(rows), params.shift_pixels, generator).view(-1, 2).to(digits.device)
-    moves = params.rotation_degrees > 0 or params.shift_pixels > 0
+    degrees = _uniform(len(rows), params.rotation_degrees, generator).to(digits.device)
+    shifts = _uniform(2 * len(rows), params.shift_pixels, generator).view(-1, 2).to(digits.device)
+    rotates, shifted = params.rotation_degrees > 0, params.shift_pixels > 0
     for start, end in split_batches(len(rows), params.batch_size)[first:last]:
-        picked = order[start:end]
-        images = digits.images.index_select(0, picked).to(torch.float32)
-        if moves:
-            images = transform(images, degrees[start:end], shifts[start:end] if params.shift_pixels > 0 else None)
-        yield normalise(images), digits.labels[picked]
+        batch_rows = order[start:end]
+        images = digits.images.index_select(0, batch_rows).to(torch.float32)
+        if rotates or shifted:
+            images = rotate_and_shift(images, degrees[start:end], shifts[start:end] if shifted else None)
+        yield normalise(images), digits.labels_of(batch_rows)
 
 
-def _spread(count: int, limit: float, generator: torch.Generator) -> Tensor:
+def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
     """Uniform numbers in [-limit, limit)."""
     return torch.rand(count, generator=generator).mul_(2).sub_(1).mul_(limit)
 
 
-def evaluation_batches(digits: DeviceDigits, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield normalised batches in the order of `rows`, with their labels where there are any."""
-    on_device = rows.to(digits.device)
-    for start in range(0, math.ceil(len(rows) / batch_size) * batch_size, batch_size):
-        picked = on_device[start : start + batch_size]
-        yield normalise(digits.images.index_select(0, picked)), None if digits.labels is None else digits.labels[picked]
+def evaluation_batches(digits: DeviceDigits, rows: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield normalised batches in the order of `rows`, each with its row numbers on the device."""
+    for batch_rows in rows.to(digits.device).split(batch_size):
+        if len(batch_rows):  # split gives one empty batch for no rows
+            yield normalise(digits.images.index_select(0, batch_rows)), batch_rows

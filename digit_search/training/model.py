@@ -1,4 +1,4 @@
-"""torchvision's ResNet18 for one grey channel and ten classes, and its weights on disk."""
+"""torchvision's ResNet18 for one grey channel and ten classes, and its weights on the disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +10,7 @@ from torchvision.models import resnet18
 from digit_search.errors import DataError
 from digit_search.files.atomic_io import atomic_file, write_atomically
 from digit_search.files.bounded_io import read_bounded
-from digit_search.training.checkpoint import save_tensors
-from digit_search.training.tensor_file import MAX_TENSOR_BYTES, describe_problem, load_tensors
+from digit_search.training.tensor_file import MAX_TENSOR_BYTES, describe_problem, load_tensors, save_tensors
 
 NUM_CLASSES = 10
 SMALL_STEM_NOTE = """\
@@ -22,17 +21,17 @@ These weights have the stem "small": 3x3, stride 1, no pooling. To load them int
     model.maxpool = torch.nn.Identity()
     model.load_state_dict(torch.load("DigitRecognitionResNet18.pt", weights_only=True))
 
-`python tune_main.py predict` sees it by itself.
+`python tune_main.py predict` recognises the stem.
 """
 
 
 def build_resnet18(seed: int, stem: str = "imagenet") -> nn.Module:
-    """Return a fresh ResNet18 for inputs of shape [batch, 1, height, width] and outputs of shape [batch, 10].
+    """Return a new ResNet18 for inputs of shape [batch, 1, height, width] and outputs of shape [batch, 10].
 
-    `imagenet` keeps torchvision's stem (7x7 stride 2, max-pool); `small` sees the digits at full size (3x3 stride 1, no pooling).
-    State-dict keys are torchvision's; initialisation is torchvision's (Kaiming, fan out), from the seed alone.
+    `imagenet` keeps torchvision's stem (7x7, stride 2, max-pool); `small` keeps the full resolution (3x3, stride 1, no pooling).
+    The keys of the state_dict and the initialisation (Kaiming, fan out) are torchvision's. The weights depend only on the seed.
     """
-    # The caller's random state is nobody's business here: reused worker processes must not leak state from trial to trial.
+    # Worker processes are reused for many trials, so the global random state must stay as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = resnet18(num_classes=NUM_CLASSES)
@@ -45,10 +44,15 @@ def build_resnet18(seed: int, stem: str = "imagenet") -> nn.Module:
     return model
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the model's state_dict, plain contiguous tensors on the CPU, whole or not at all.
+def stem_of(state: Mapping[str, Tensor]) -> str:
+    """The stem that a state_dict belongs to, by the shape of its first convolution."""
+    return "small" if tuple(state["conv1.weight"].shape) == (64, 1, 3, 3) else "imagenet"
 
-    Weights of another stem than `imagenet` fit no stock resnet18, and a file beside them says so and how to build theirs.
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the model's state_dict as contiguous tensors on the CPU, atomically.
+
+    Weights of the `small` stem do not fit torchvision's resnet18; a text file beside them says how to build the model that they fit.
     """
     note = path.with_suffix(".txt")
     if stem_of(model.state_dict()) == "small":
@@ -61,37 +65,30 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_weights(path: Path) -> nn.Module:
-    """Rebuild the model of a saved state_dict, in evaluation mode; the shape of `conv1.weight` tells its stem.
+    """Rebuild the model of a saved state_dict, in evaluation mode; the shape of `conv1.weight` decides its stem.
 
     Raises:
-        DataError: if the file is missing, no state_dict, or not one of this model. Nothing is unpickled but tensors.
+        DataError: if the file is missing or is not a state_dict of this model. No code from the file is run.
     """
-    wanted = f"{path}: expected the state_dict of an adapted ResNet18, as a run writes it to DigitRecognitionResNet18.pt"
+    expectation = f"{path}: expected the state_dict of an adapted ResNet18, as a run writes it to DigitRecognitionResNet18.pt"
     try:
-        state = load_tensors(read_bounded(path, MAX_TENSOR_BYTES))
+        return _model_of(load_tensors(read_bounded(path, MAX_TENSOR_BYTES)))
     except OSError as error:
-        raise DataError(f"{wanted}; it cannot be read: {error.strerror}") from error
+        raise DataError(f"{expectation}; it cannot be read: {error.strerror}") from error
     except DataError as error:
-        raise DataError(f"{wanted}; {error}") from error
-    return _model_of(state, wanted)
+        raise DataError(f"{expectation}; {error}") from error
 
 
-def stem_of(state: Mapping[str, Tensor]) -> str:
-    """The stem that a state_dict belongs to, by the shape of its first convolution."""
-    return "small" if tuple(state["conv1.weight"].shape) == (64, 1, 3, 3) else "imagenet"
-
-
-def _model_of(state: object, wanted: str) -> nn.Module:
-    first = state.get("conv1.weight") if isinstance(state, dict) else None
-    if not isinstance(first, torch.Tensor):
-        raise DataError(f"{wanted}; found no tensor conv1.weight in it")
+def _model_of(state: object) -> nn.Module:
+    if not isinstance(state, dict) or not isinstance(state.get("conv1.weight"), Tensor):
+        raise DataError("found no tensor conv1.weight in it")
     model = build_resnet18(seed=0, stem=stem_of(state))
     expected = model.state_dict()
-    if other := sorted(map(str, state.keys() ^ expected.keys())):
-        raise DataError(f"{wanted}; found other tensors: {', '.join(other[:3])[:200]} should be in both or neither")
+    if differing := sorted(map(str, state.keys() ^ expected.keys())):
+        raise DataError(f"found other tensors: {', '.join(differing[:3])[:200]} should be in both or neither")
     for name, tensor in expected.items():
         if problem := describe_problem(state[name], tensor):
-            raise DataError(f"{wanted}; found other tensors: {name} is {problem}")
-    # Only names and tensors: what else hangs on a dict from a file is left behind.
+            raise DataError(f"found other tensors: {name} is {problem}")
+    # A new dict, because a dict from a file may have attributes that load_state_dict would read.
     model.load_state_dict({name: state[name] for name in expected})
     return model.eval()

@@ -1,4 +1,4 @@
-"""The system's Chromium, where there is one."""
+"""Finds the system's Chromium."""
 
 import shutil
 
@@ -7,9 +7,9 @@ ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-"""What a container needs, and nothing that calls anybody by itself."""
+"""The first are needed in a container. The others keep Chromium from using the network by itself."""
 
 
 def chromium() -> str | None:
-    """The first Chromium on the path."""
+    """The first of the programs that is on PATH."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)

@@ -1,4 +1,4 @@
-"""A headless Chromium (the system's, driven by playwright), and pages that remember what went wrong on them."""
+"""A headless Chromium (the system's, controlled by playwright), and pages that record their errors and requests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ PHONE = (390, 844)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """For one file of tests: playwright's event loop, while it runs, is in the way of everybody else's."""
+    """One browser per module. While playwright's event loop runs, other tests cannot run theirs."""
     program = chromium()
     if program is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(PROGRAMS)}); Debian's comes with: apt-get install chromium")
+        pytest.skip(f"no Chromium found (looked for {', '.join(PROGRAMS)}); Debian's comes with: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         yield browser
@@ -26,27 +26,27 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Opened:
-    """A page, and what its console and its network complained of."""
+    """A page, with the errors of its console and of its network."""
 
     page: Page
     problems: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    """Addresses of all that was asked for."""
+    """The addresses of all requests."""
 
     def __post_init__(self) -> None:
-        self.page.on("console", self._hear)
+        self.page.on("console", self._record)
         self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
         self.page.on("requestfailed", lambda request: self.problems.append(f"not loaded: {request.url:.200}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
 
-    def _hear(self, message: ConsoleMessage) -> None:
+    def _record(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.problems.append(f"{message.type}: {message.text}")
 
 
 @pytest.fixture
 def open_page(browser) -> Iterator[Callable[..., Opened]]:
-    """Open an address in a window of its own: `open_page(address, size=PHONE, theme="dark", script=False)`."""
+    """Open an address in a new window: `open_page(address, size=PHONE, theme="dark", script=False)`."""
     contexts = []
 
     def open_address(address: str, *, size: tuple[int, int] = DESKTOP, theme: str = "light", script: bool = True) -> Opened:

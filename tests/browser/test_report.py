@@ -5,6 +5,7 @@ import pytest
 from digit_search.records import TrialStatus
 from digit_search.report.build import write_comparison
 
+pytestmark = pytest.mark.browser
 DESKTOP, NARROW, PHONE = (1280, 900), (1200, 800), (390, 844)
 NUM_TRIALS = 5
 

@@ -1,4 +1,4 @@
-"""One cluster for all tests on real nodes: each start costs seconds."""
+"""One Ray cluster for all tests of a module, because each start takes seconds."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,10 @@ from tests.cluster.nodes import Cluster
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory) -> Iterator[Cluster]:
-    """A head with two cores; every process of it, and of nodes that tests add, ends with the module's tests."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    """A head with two cores. All of its processes, and those of nodes that tests add, end after the module's tests."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        made.start("head", "--num-cpus=2")
-        yield made
+        cluster.start("head", "--num-cpus=2")
+        yield cluster
     finally:
-        made.close()
+        cluster.close()

@@ -1,4 +1,4 @@
-"""Real nodes of a Ray cluster, each a `ray start --block` of its own, all of them surely ended."""
+"""Real nodes of a Ray cluster. Each is a `ray start --block`, and all of their processes are ended after the tests."""
 
 import contextlib
 import csv
@@ -28,38 +28,38 @@ def free_port() -> int:
 
 
 class Cluster:
-    """A head and workers, on this host or in network namespaces; they know our code from nowhere but a search's runtime environment."""
+    """A head and workers, on this host or in network namespaces. They get our code only from a search's runtime environment."""
 
     def __init__(self, folder: Path, *, token: str = TOKEN, head_ip: str = "") -> None:
-        """`folder` takes their logs and is where they run; `token` "" leaves Ray's authentication off."""
+        """The nodes write their logs to `folder` and run there. With the token "", Ray's authentication is off."""
         self.folder = folder
         self.ip = head_ip or _own_address()
         self.address = f"{self.ip}:{free_port()}"
         self.dashboard = f"http://{self.ip}:{free_port()}"
         self.token = token
         self._nodes: dict[str, subprocess.Popen] = {}
-        self._seen: set[psutil.Process] = set()
+        self._processes: set[psutil.Process] = set()
         (folder / "empty").mkdir(parents=True, exist_ok=True)
 
     @property
     def environment(self) -> dict[str, str]:
-        """For whoever works with the cluster: without what would lead to another one."""
+        """The environment of nodes and drivers, without variables that name another cluster."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH", "OMP_NUM_THREADS"))}
-        # A home of its own: no token of the machine's user shall help.
+        # Not the user's home folder, where Ray may find a token.
         kept |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         kept |= {"HOME": str(self.folder), "RAY_AUTH_MODE": "token" if self.token else "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        # A dead node is noticed in seconds.
+        # Ray notices a dead node within seconds.
         kept |= {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000"}
         return kept | ({"RAY_AUTH_TOKEN": self.token} if self.token else {})
 
     def start(self, name: str, *options: str, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None) -> subprocess.Popen:
-        """Start a node, the head where it is the first; wait until it is there."""
+        """Start a node and wait until it has started. The first one is the head."""
         port = self.address.rpartition(":")[2]
         first = ["--head", f"--port={port}", f"--node-ip-address={self.ip}"] if not self._nodes else [f"--address={self.address}"]
         if not self._nodes:
             first += ["--dashboard-host", self.ip, "--dashboard-port", self.dashboard.rpartition(":")[2]]
         fixed = ["--block", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
-        # Ports that are free, since all nodes are on one machine.
+        # All nodes may be on one machine, so they need different ports.
         fixed += ["--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}"]
         log = self.folder / f"{name}.out"
         with log.open("w") as out:
@@ -77,60 +77,60 @@ class Cluster:
             assert process.poll() is None, log.read_text(errors="replace")
             assert time.monotonic() < deadline, log.read_text(errors="replace")
             time.sleep(0.1)
-        self.look()
+        self.note_processes()
         return process
 
-    def look(self) -> None:
-        """Note every process that there is now, so that none is left behind."""
+    def note_processes(self) -> None:
+        """Remember all processes of the nodes, so that `close` can end them."""
         for process in self._nodes.values():
             with contextlib.suppress(psutil.Error):
-                known = psutil.Process(process.pid)
-                self._seen |= {known, *known.children(recursive=True)}
+                node = psutil.Process(process.pid)
+                self._processes |= {node, *node.children(recursive=True)}
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """The node's processes, as far as they live."""
+        """The node's processes that are alive."""
         try:
-            known = psutil.Process(self._nodes[name].pid)
-            return [known, *known.children(recursive=True)]
+            node = psutil.Process(self._nodes[name].pid)
+            return [node, *node.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
     def kill(self, name: str) -> None:
-        """End a node as a power cut does: all of it at once."""
-        self.look()
+        """End a node at once, as a power cut does."""
+        self.note_processes()
         for process in self.processes(name):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._nodes[name].wait(20)
 
     def close(self) -> None:
-        """End every process that the nodes ever started."""
+        """End all processes that the nodes have started."""
         for name in reversed(self._nodes):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.kill(name)
-        for process in self._seen:
+        for process in self._processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(self._seen, timeout=20)
+        psutil.wait_procs(self._processes, timeout=20)
 
 
 def _own_address() -> str:
-    """The address that Ray takes for this machine where it is told a loopback one."""
-    import ray._private.services
+    """The address that Ray uses for this machine instead of a loopback address."""
+    from ray.util import get_node_ip_address
 
-    return ray._private.services.get_node_ip_address()
+    return get_node_ip_address()
 
 
 SETTINGS = ("search.startup_trials=2", "search.asha.enabled=false", "search.space.batch_size.choices=[32,64]")
 SETTINGS += ("search.asha.max_epochs=2", "retrain.max_epochs=1", "ray.dashboard=false")
-# Trials for a search that is to be ended while it goes on, however fast the machine is.
-MORE_THAN_ENOUGH = 1000
+# So many trials that no machine finishes them before the test interrupts the search.
+ENDLESS = 1000
 
 
 def search(
     cluster: Cluster, name: str, *argv: object, before: Sequence[str] = (), env: Mapping[str, str] | None = None
 ) -> subprocess.Popen:
-    """Start `tune_main.py` from a folder that is not ours; its output goes to `<name>.log`. `before` may hand it over to elsewhere."""
+    """Start `tune_main.py` outside of the repository; its output goes to `<name>.log`. `before` is a prefix that runs it elsewhere."""
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
     program = ["python", "tune_main.py"] if before else [sys.executable, ROOT / "tune_main.py"]
     command = [*before, *program, "--results", cluster.folder / "results", "--name", name, *settings, *argv]
@@ -155,12 +155,12 @@ def trials(cluster: Cluster, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def wait_until(is_so: Callable[[], object], process: subprocess.Popen, seconds: float = 120.0) -> None:
-    """Until it is so; the process must go on meanwhile."""
+def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 120.0) -> None:
+    """Wait until the condition is true. The process must not end before that."""
     deadline = time.monotonic() + seconds
-    while not is_so():
+    while not condition():
         assert process.poll() is None, "the search ended too early"
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, f"the condition was not true within {seconds:g} s"
         time.sleep(0.05)
 
 
@@ -175,30 +175,30 @@ def reports(cluster: Cluster, name: str) -> list[dict]:
     return [event for event in events(cluster, name) if event["event"] == "epoch"]
 
 
-def nodes_at_work(cluster: Cluster, name: str) -> set[str]:
-    """The nodes that have reported so far."""
+def reporting_nodes(cluster: Cluster, name: str) -> set[str]:
+    """The nodes whose trials have reported so far."""
     return {report["node"] for report in reports(cluster, name)}
 
 
-def assert_ends_in_order(cluster: Cluster, name: str, run: subprocess.Popen, num_epochs: int) -> None:
-    """SIGINT to the driver, as soon as every trial that had begun by now is over; no report may have been lost or made twice."""
-    begun = {report["trial"] for report in reports(cluster, name)}
-    wait_until(lambda: begun <= {event["trial"] for event in events(cluster, name) if event["event"] == "trial_ended"}, run)
+def interrupt_and_check(cluster: Cluster, name: str, run: subprocess.Popen, num_epochs: int) -> None:
+    """Wait until every trial that has started by now has ended, send SIGINT, and check that no report was lost or repeated."""
+    started = {report["trial"] for report in reports(cluster, name)}
+    wait_until(lambda: started <= {event["trial"] for event in events(cluster, name) if event["event"] == "trial_ended"}, run)
     process = psutil.Process(run.pid)
-    # One that enters a host's namespaces waits for the driver there.
+    # `nsenter` waits for the driver, which is its child.
     driver = process.children()[0] if process.name() == "nsenter" else process
     driver.send_signal(signal.SIGINT)
     assert run.wait(60) == 130, output(cluster, name)
 
-    made = defaultdict(list)
+    epochs = defaultdict(list)
     for report in reports(cluster, name):
-        made[report["trial"]].append(report["metrics"]["epoch"])
+        epochs[report["trial"]].append(report["metrics"]["epoch"])
     statuses = {int(row["trial"]): row["status"] for row in trials(cluster, name)}
     assert set(statuses.values()) <= {"completed", "interrupted"}, output(cluster, name)
-    # Also those that a lost node took along are completed; interrupted are as many as ran at the end.
-    assert {statuses[trial] for trial in begun} == {"completed"}, output(cluster, name)
+    # Trials of a lost node are completed too. Only the trials that were running at the end are interrupted.
+    assert {statuses[trial] for trial in started} == {"completed"}, output(cluster, name)
     assert list(statuses.values()).count("interrupted") <= 3, output(cluster, name)
-    assert set(made) <= set(statuses)
+    assert set(epochs) <= set(statuses)
     for trial, status in statuses.items():
-        assert made[trial] == list(range(1, len(made[trial]) + 1))
-        assert status == "interrupted" or len(made[trial]) == num_epochs
+        assert epochs[trial] == list(range(1, len(epochs[trial]) + 1))
+        assert status == "interrupted" or len(epochs[trial]) == num_epochs

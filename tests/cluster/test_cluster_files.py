@@ -1,4 +1,4 @@
-"""The cluster files against Ray's own schema, and the RayJob against the fields that its definition has."""
+"""The launcher files match Ray's schema, and the RayJob manifest has only fields of KubeRay's definition."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_a_launcher_file_is_one_that_ray_up_takes(name):
+def test_ray_up_accepts_the_launcher_files(name):
     config = load(name)
     prepared = prepare_config(config)
     validate_config(prepared)
@@ -27,13 +27,13 @@ def test_a_launcher_file_is_one_that_ray_up_takes(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_a_misspelt_setting_of_a_launcher_file_would_be_noticed(name):
+def test_the_check_finds_a_misspelled_setting_in_a_launcher_file(name):
     with pytest.raises(Exception, match="max_wokers"):
         validate_config(prepare_config(load(name) | {"max_wokers": 3}))
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_every_machine_gets_our_requirements_and_the_token_and_asks_for_it(name):
+def test_every_machine_gets_our_requirements_and_the_token_and_requires_it(name):
     config = load(name)
     mounts = config["file_mounts"]
     assert mounts["~/digit_search/requirements.txt"] == "requirements.txt"
@@ -45,14 +45,14 @@ def test_every_machine_gets_our_requirements_and_the_token_and_asks_for_it(name)
         assert "RAY_AUTH_MODE=token" in start
 
 
-def test_the_cloud_begins_without_a_gpu_and_may_get_some():
+def test_the_cloud_cluster_starts_without_a_gpu_and_can_add_four():
     types = prepare_config(load("aws.yaml"))["available_node_types"]
     assert types["gpu_worker"]["min_workers"] == 0
     assert types["gpu_worker"]["resources"]["GPU"] * types["gpu_worker"]["max_workers"] == 4
     assert not types["head"]["resources"].get("GPU")
 
 
-def test_the_local_file_names_as_many_workers_as_it_has():
+def test_the_number_of_workers_in_the_local_file_is_the_number_of_its_addresses():
     config = load("on_premise.yaml")
     assert config["min_workers"] == config["max_workers"] == len(config["provider"]["worker_ips"])
 
@@ -87,18 +87,18 @@ RAY_JOB = {
         },
     },
 }
-"""The part of KubeRay's `ray.io/v1` RayJob that the manifest uses: Kubernetes would refuse other names and types."""
+"""The part of KubeRay's `ray.io/v1` RayJob that the manifest uses. Kubernetes refuses other names and types."""
 
 
 def problems(value: Any, shape: Any, where: str = "") -> list[str]:
-    """What of a manifest is not of this shape."""
+    """The differences between a manifest and the expected shape, one line each."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return [f"{where}: expected a mapping, found {value!r}"]
         if str in shape:
             return [f"{where}.{key}: {item!r}" for key, item in value.items() if type(key) is not str or type(item) is not shape[str]]
-        found = [f"{where}.{key}: no such field" for key in value if key not in shape]
-        return found + [line for key in value if key in shape for line in problems(value[key], shape[key], f"{where}.{key}")]
+        unknown = [f"{where}.{key}: no such field" for key in value if key not in shape]
+        return unknown + [line for key in value if key in shape for line in problems(value[key], shape[key], f"{where}.{key}")]
     if isinstance(shape, list):
         if not isinstance(value, list):
             return [f"{where}: expected a list, found {value!r}"]
@@ -107,11 +107,11 @@ def problems(value: Any, shape: Any, where: str = "") -> list[str]:
     return [] if fits else [f"{where}: expected {shape}, found {value!r}"]
 
 
-def test_the_manifest_has_only_fields_and_types_of_a_ray_job():
+def test_the_manifest_has_only_the_fields_and_types_of_a_ray_job():
     assert problems(load("kuberay_job.yaml"), RAY_JOB) == []
 
 
-def test_a_wrong_field_or_type_of_the_manifest_would_be_noticed():
+def test_the_check_finds_wrong_fields_and_types_in_the_manifest():
     manifest = load("kuberay_job.yaml")
     manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["minReplica"] = 0
     manifest["spec"]["rayClusterSpec"]["rayVersion"] = 2.6
@@ -119,7 +119,7 @@ def test_a_wrong_field_or_type_of_the_manifest_would_be_noticed():
     assert len(problems(manifest, RAY_JOB)) == 3
 
 
-def test_the_manifest_asks_for_our_versions_a_token_and_gpus_from_none_on():
+def test_the_manifest_uses_our_versions_and_a_token_and_starts_without_gpus():
     cluster = load("kuberay_job.yaml")["spec"]["rayClusterSpec"]
     assert cluster["rayVersion"] == ray.__version__
     assert re.search(rf"^FROM rayproject/ray:{re.escape(ray.__version__)}-py3", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)
@@ -132,7 +132,7 @@ def test_the_manifest_asks_for_our_versions_a_token_and_gpus_from_none_on():
 
 
 @pytest.mark.parametrize("name", [*LAUNCHED, "kuberay_job.yaml"])
-def test_the_commands_in_the_files_are_ones_that_the_command_line_takes(name):
+def test_the_command_line_accepts_the_commands_in_the_files(name):
     from digit_search.cli import parse
 
     text = (FOLDER / name).read_text().replace("\\\n#", "")

@@ -6,7 +6,7 @@ from digit_search.cluster import placement
 from digit_search.cluster.placement import WorkerPlan, check_gpus, plan_workers
 from digit_search.config.settings import ResourceSettings
 from digit_search.errors import ResourceError
-from digit_search.training import device, rehearsal
+from digit_search.training import device, device_check
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def torch_sees(monkeypatch):
     def sees(*, has_cuda, has_mps):
         monkeypatch.setattr(device, "visible_gpus", lambda: (has_cuda, has_mps))
         monkeypatch.setattr(placement, "mps_here", lambda: has_mps)
-        monkeypatch.setattr(rehearsal, "check_operators", lacks)
+        monkeypatch.setattr(device_check, "check_operators", lacks)
 
     return sees
 

@@ -1,4 +1,4 @@
-"""Real searches on real nodes: one machine, each node with processes of its own, token authentication on."""
+"""Real searches on a real cluster with token authentication. All nodes are on one machine."""
 
 import os
 import re
@@ -10,37 +10,39 @@ import sys
 import pytest
 
 from tests.cluster.nodes import (
-    MORE_THAN_ENOUGH,
+    ENDLESS,
     RAY,
     ROOT,
     Cluster,
-    assert_ends_in_order,
-    nodes_at_work,
+    interrupt_and_check,
     output,
+    reporting_nodes,
     reports,
     search,
     trials,
     wait_until,
 )
 
+pytestmark = pytest.mark.cluster
 
-def test_a_wrong_token_and_none_are_one_message(cluster, tiny_data):
+
+def test_a_wrong_or_missing_token_gives_one_clear_message(cluster, tiny_data):
     options = ("--address", cluster.address, "--data", tiny_data)
     runs = {name: search(cluster, name, *options, env={"RAY_AUTH_TOKEN": token}) for name, token in (("another", "f" * 64), ("none", ""))}
     for name, run in runs.items():
         assert run.wait(60) == 2
-        told = output(cluster, name)
-        assert f"authentication token, found {name}" in told
-        assert "RAY_AUTH_TOKEN_PATH" in told
-        assert "Traceback" not in told
-        assert "gcs_client" not in told
+        printed = output(cluster, name)
+        assert f"authentication token, found {name}" in printed
+        assert "RAY_AUTH_TOKEN_PATH" in printed
+        assert "Traceback" not in printed
+        assert "gcs_client" not in printed
 
 
-def test_a_search_and_a_submitted_job_share_the_cluster_and_an_interrupt_of_one_hurts_nobody(cluster, tiny_data):
-    first = search(cluster, "first", "--address", cluster.address, "--data", tiny_data, "--samples", MORE_THAN_ENOUGH)
+def test_a_search_and_a_submitted_job_share_the_cluster_and_either_can_be_interrupted(cluster, tiny_data):
+    first = search(cluster, "first", "--address", cluster.address, "--data", tiny_data, "--samples", ENDLESS)
     wait_until(lambda: len({report["trial"] for report in reports(cluster, "first")}) > 1, first)
-    # No --address: a job joins the cluster that it was submitted to. There is one node: Ray's nodes on one host would share the folder into
-    # which a job's working folder is unpacked, and take it from under each other.
+    # Without --address a job joins the cluster to which it was submitted. The cluster has only one node here: Ray's nodes on one host share
+    # the folder into which a job's working folder is unpacked, and delete it while others use it.
     submit = (RAY, "job", "submit", "--address", cluster.dashboard, "--working-dir", str(ROOT), "--")
     job = search(cluster, "job", "--data", tiny_data, "--samples", 3, "--set", "ray.dashboard=true", before=submit)
     assert job.wait(200) == 0, output(cluster, "job")
@@ -52,47 +54,47 @@ def test_a_search_and_a_submitted_job_share_the_cluster_and_an_interrupt_of_one_
     assert "Traceback" not in output(cluster, "first")
     assert [row["status"] for row in trials(cluster, "job")] == ["completed"] * 3
     assert {row["status"] for row in trials(cluster, "first")} == {"completed", "interrupted"}
-    # The cluster goes on, and nothing of either search is left on it.
+    # The cluster is still running, and no actor of the searches is left.
     assert living_actors(cluster) == []
 
 
 def living_actors(cluster: Cluster) -> list[str]:
-    """Actors of searches, once Ray has ended those that are about to end."""
+    """Actors of searches that are still alive after 20 s."""
     code = (
-        "import ray, time\n"
-        f"ray.init(address='{cluster.address}', log_to_driver=False, logging_level='ERROR')\n"
-        "alive = lambda: [a['ActorClassName'] for a in ray._private.state.actors().values() if a['State'] != 'DEAD']\n"
-        "ours = lambda: [name for name in alive() if 'Job' not in name]\n"
+        "import time\n"
+        "from ray.util.state import list_actors\n"
+        f"alive = lambda: list_actors('{cluster.dashboard}', filters=[('state', '!=', 'DEAD')])\n"
+        "ours = lambda: [actor.class_name for actor in alive() if 'Job' not in actor.class_name]\n"
         "deadline = time.monotonic() + 20\n"
         "while ours() and time.monotonic() < deadline: time.sleep(0.2)\n"
         "print(*ours())\n"
     )
-    done = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", code], env=cluster.environment, cwd=cluster.folder, capture_output=True, text=True, timeout=60, check=True
     )
-    return done.stdout.split()
+    return finished.stdout.split()
 
 
-def test_a_search_goes_on_when_a_node_dies_and_uses_one_that_joins(cluster, tiny_data):
+def test_a_search_continues_when_a_node_dies_and_uses_a_node_that_joins(cluster, tiny_data):
     cluster.start("second")
-    run = search(cluster, "run", "--address", cluster.address, "--data", tiny_data, "--samples", MORE_THAN_ENOUGH, "--max-epochs", 4)
-    wait_until(lambda: len(nodes_at_work(cluster, "run")) == 2, run)
+    run = search(cluster, "run", "--address", cluster.address, "--data", tiny_data, "--samples", ENDLESS, "--max-epochs", 4)
+    wait_until(lambda: len(reporting_nodes(cluster, "run")) == 2, run)
     cluster.kill("second")
-    before = nodes_at_work(cluster, "run")
+    before = reporting_nodes(cluster, "run")
     cluster.start("third")
-    # Three nodes on one host have three names, and the new one works.
-    wait_until(lambda: nodes_at_work(cluster, "run") - before, run)
-    assert_ends_in_order(cluster, "run", run, num_epochs=4)
-    assert len(nodes_at_work(cluster, "run") - before) == 1, output(cluster, "run")
+    # The nodes on one host have different names, and the new one gets trials.
+    wait_until(lambda: reporting_nodes(cluster, "run") - before, run)
+    interrupt_and_check(cluster, "run", run, num_epochs=4)
+    assert len(reporting_nodes(cluster, "run") - before) == 1, output(cluster, "run")
     assert re.search(r"the cluster has 2 nodes: 3 trials at a time", output(cluster, "run"))
 
 
-def test_a_node_that_does_not_reach_the_results_is_refused_at_the_start(cluster, tiny_data):
+def test_a_node_that_cannot_write_to_the_results_is_an_error_at_the_start(cluster, tiny_data):
     results = cluster.folder / "results"
     results.mkdir(exist_ok=True)
     hide = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {shlex.quote(str(results))} && exec "$@"', "hidden"]
     if subprocess.run([*hide, "true"], capture_output=True).returncode:
-        pytest.skip("needs a mount namespace, which only root may make, on Linux")
+        pytest.skip("needs root on Linux, to create a mount namespace")
     cluster.start("blind", prefix=hide)
     run = search(cluster, "unreached", "--address", cluster.address, "--data", tiny_data)
     assert run.wait(120) == 2, output(cluster, "unreached")

@@ -50,6 +50,7 @@ def on_sigterm():
     signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.ray
 def test_our_own_ray_listens_on_loopback_only_keeps_the_sigterm_handler_and_leaves_no_process(on_sigterm):
     with running_ray(RaySettings(), {"run": "demo"}) as dashboard:
         assert signal.getsignal(signal.SIGTERM) is on_sigterm

@@ -130,6 +130,7 @@ def test_it_works_without_any_library(tmp_path):
     assert "the remedies are above" in err
 
 
+@pytest.mark.ray
 def test_the_command_checks_this_machine_and_starts_ray_for_real(tmp_path):
     done = subprocess.run(
         [sys.executable, "tune_main.py", "doctor", "--results", tmp_path / "results"], cwd=ROOT, capture_output=True, text=True, check=False

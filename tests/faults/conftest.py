@@ -1,4 +1,4 @@
-"""What the runs that are broken are compared with, and a disk that can be filled."""
+"""A run without faults for comparison, and a small disk that can be filled."""
 
 import os
 import subprocess
@@ -12,16 +12,16 @@ from tests.faults.runs import Run
 
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory, tiny_data) -> dict[str, object]:
-    """What a run gives that nobody interrupts."""
+    """The products of a run that was not interrupted."""
     run = Run(tmp_path_factory.mktemp("untouched") / "results", tiny_data)
     run.start()
-    run.end(0)
-    assert run.lost_and_doubled() == (0, 0)
+    run.wait(0)
+    assert run.lost_and_repeated() == (0, 0)
     return run.products()
 
 
 class SmallDisk:
-    """A file system in memory, of a size that can change."""
+    """A file system in memory whose size can be changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,7 +30,7 @@ class SmallDisk:
         subprocess.run(["mount", "-o", f"remount,size={mib}m", str(self.path)], check=True)
 
     def fill(self) -> None:
-        """Take all the space that is left."""
+        """Use all the space that is left."""
         with (self.path / "ballast").open("wb", buffering=0) as file:
             try:
                 while True:
@@ -39,7 +39,7 @@ class SmallDisk:
                 return
 
     def empty(self) -> None:
-        """Give the space back."""
+        """Free the space that `fill` used."""
         (self.path / "ballast").unlink(missing_ok=True)
 
 
@@ -49,6 +49,6 @@ def small_disk(tmp_path) -> Iterator[SmallDisk]:
     path.mkdir()
     mounted = os.name == "posix" and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(path)], capture_output=True)
     if not mounted or mounted.returncode:
-        pytest.skip("needs to mount a file system in memory, which only root may do, on Linux")
+        pytest.skip("needs root on Linux, to mount a file system in memory")
     yield SmallDisk(path)
     subprocess.run(["umount", "--lazy", str(path)], check=True)

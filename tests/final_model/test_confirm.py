@@ -1,4 +1,4 @@
-"""The best trials trained again with fresh seeds: who wins, what a crash costs, and what is handed over."""
+"""The best trials trained again with fresh seeds: who wins, what a crash costs, and what is exported."""
 
 import csv
 import tomllib
@@ -25,10 +25,9 @@ SETTINGS = load_settings(
 )
 
 
-@pytest.fixture
-def run(tmp_path, tiny_data):
+def finished_search(parent, tiny_data):
     """A finished search of three trials, whose best two are 2 and 1; its digits and their split."""
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(parent / "run")
     folder.path.mkdir()
     folder.config.write_text(to_toml(SETTINGS))
     log = MadeUpLog(folder.events)
@@ -40,15 +39,27 @@ def run(tmp_path, tiny_data):
     return folder, digits, split_rows(label_view(digits.train), validation_fraction=0.1, seed=0)
 
 
-def confirm(run, said=None):
+@pytest.fixture
+def run(tmp_path, tiny_data):
+    return finished_search(tmp_path, tiny_data)
+
+
+def confirm(run, messages):
     folder, digits, split = run
-    active = ActiveRun(SETTINGS, folder, ([] if said is None else said).append, Interrupts())
-    return confirm_best(active, digits, split)
+    return confirm_best(ActiveRun(SETTINGS, folder, messages.append, Interrupts()), digits, split)
 
 
-def test_the_best_mean_of_fresh_trainings_wins_and_its_weights_are_handed_over(run):
-    folder, said = run[0], []
-    retrained = confirm(run, said)
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory, tiny_data):
+    """A confirmed run, to be read only: its folder, its retraining and the messages."""
+    run, messages = finished_search(tmp_path_factory.mktemp("confirmed"), tiny_data), []
+    retrained = confirm(run, messages)
+    write_report(run[0])
+    return run[0], retrained, messages
+
+
+def test_the_best_mean_of_fresh_trainings_wins_and_its_weights_are_exported(confirmed):
+    folder, retrained, messages = confirmed
     history = load_state(folder.events)
     seeds = {trial: [fresh_seed(0, trial, repeat) for repeat in range(2)] for trial in (2, 1)}
     assert [(record.trial, record.seed) for record in history.confirmations] == [(trial, seed) for trial in (2, 1) for seed in seeds[trial]]
@@ -60,15 +71,11 @@ def test_the_best_mean_of_fresh_trainings_wins_and_its_weights_are_handed_over(r
     assert len(list(csv.DictReader(folder.solution.open()))) == 40
     assert folder.weights.exists()
     assert not folder.retraining.exists()
-    assert any("95 % interval" in line for line in said)
+    assert any("95 % interval" in line for line in messages)
 
 
-def test_a_confirmation_that_was_cut_short_goes_on_and_gives_the_same_weights(run, monkeypatch):
-    folder = run[0]
-    untouched = confirm(run)
-    weights = folder.weights.read_bytes()
-    events = [line for line in folder.events.read_text().splitlines(keepends=True) if "confirm" not in line and "retrained" not in line]
-    folder.events.write_text("".join(events))
+def test_an_interrupted_confirmation_resumes_and_gives_the_same_weights(run, confirmed, monkeypatch):
+    untouched_folder, untouched, _ = confirmed
     train, trained = confirming._train_fresh, []
 
     def crash_at_third(*given):
@@ -79,16 +86,16 @@ def test_a_confirmation_that_was_cut_short_goes_on_and_gives_the_same_weights(ru
 
     monkeypatch.setattr(confirming, "_train_fresh", crash_at_third)
     with pytest.raises(KeyboardInterrupt):
-        confirm(run)
+        confirm(run, [])
     monkeypatch.setattr(confirming, "_train_fresh", lambda *given: (trained.append(given[-1]), train(*given))[1])
-    again = confirm(run)
+    again = confirm(run, [])
     assert len(trained) == len(set(trained)) == 4
     assert (again.trial, again.seed, again.val_loss) == (untouched.trial, untouched.seed, untouched.val_loss)
-    assert folder.weights.read_bytes() == weights
+    assert run[0].weights.read_bytes() == untouched_folder.weights.read_bytes()
 
 
 def test_a_trial_that_diverges_with_a_fresh_seed_is_out(run, monkeypatch):
-    train, said = confirming._train_fresh, []
+    train, messages = confirming._train_fresh, []
 
     def diverge(*given):
         if given[-1] == fresh_seed(0, 2, 1):
@@ -96,14 +103,12 @@ def test_a_trial_that_diverges_with_a_fresh_seed_is_out(run, monkeypatch):
         return train(*given)
 
     monkeypatch.setattr(confirming, "_train_fresh", diverge)
-    assert confirm(run, said).trial == 1
-    assert "trial 2 is out: it diverges with a fresh seed (the training loss is nan)" in said
+    assert confirm(run, messages).trial == 1
+    assert "trial 2 is out: it diverges with a fresh seed (the training loss is nan)" in messages
 
 
-def test_the_report_and_best_toml_tell_the_confirmed_winner_and_the_means(run):
-    folder = run[0]
-    confirm(run)
-    write_report(folder)
+def test_the_report_and_best_toml_name_the_confirmed_winner_and_the_means(confirmed):
+    folder, _, _ = confirmed
     history = load_state(folder.events)
     report = folder.report_md.read_text()
     assert f"Trial {history.confirmed} has the best mean validation accuracy of the 2 best of 3 trials" in report

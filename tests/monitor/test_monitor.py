@@ -12,6 +12,8 @@ from digit_search.monitor.ray_metrics import GAUGES
 from digit_search.records import EpochMetrics
 from tests.programs import ask, program
 
+pytestmark = pytest.mark.ray
+
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
     with (folder / name).open(newline="") as file:

@@ -7,7 +7,7 @@ import ray
 
 from digit_search.data import RowSplit, label_view, load_digits, split_rows
 from digit_search.training.device import plan_device
-from digit_search.training.loop import make_setup
+from digit_search.training.setup import make_setup
 from tests.own_process import in_own_process
 
 
@@ -33,6 +33,7 @@ def mapping_in_a_worker() -> str:
         ray.shutdown()
 
 
+@pytest.mark.ray
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows a process's memory map")
 def test_a_workers_images_lie_in_the_object_stores_shared_memory():
     mapping = in_own_process(mapping_in_a_worker)

@@ -23,4 +23,4 @@ def test_a_bug_before_tune_starts_is_named_as_a_bug_too(make_active_run, monkeyp
 
     monkeypatch.setattr(stage, "SearchDriver", fail)
     with pytest.raises(InternalError, match="a bug in digit_search ended the search: KeyError: 'a bug'"):
-        stage._search_with_tune(make_active_run(), None, None, TimeBudget("", 0.0), WorkerPlan(1, 1, 0.0), None)
+        stage.search_with_tune(make_active_run(), None, None, TimeBudget("", 0.0), WorkerPlan(1, 1, 0.0))

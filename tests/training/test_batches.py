@@ -1,23 +1,12 @@
-"""Batches: the same digits as torchvision's transforms would give, repeatable, whole."""
+"""Batches contain every digit once per epoch and can be repeated exactly."""
 
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as reference
 
 from digit_search.records import TrialParams
-from digit_search.training.batches import (
-    MEAN,
-    STD,
-    evaluation_batches,
-    normalise,
-    num_batches,
-    place_digits,
-    split_batches,
-    training_batches,
-    transform,
-)
+from digit_search.training.augmentation import normalise
+from digit_search.training.batches import evaluation_batches, num_batches, place_digits, split_batches, training_batches
 from digit_search.training.device import plan_device
 
 
@@ -38,33 +27,6 @@ def test_on_the_cpu_the_pixels_are_not_copied():
     assert digits.images.data_ptr() == pixels.ctypes.data
 
 
-def test_rotation_is_torchvisions():
-    images = torch.rand(7, 1, 28, 28)
-    degrees = torch.tensor([-10.0, -3.5, 0.0, 1.0, 10.0, 45.0, 90.0])
-    expected = torch.stack(
-        [reference.rotate(image, angle.item(), InterpolationMode.BILINEAR) for image, angle in zip(images, degrees, strict=True)]
-    )
-    torch.testing.assert_close(transform(images, degrees), expected, atol=2e-5, rtol=0)
-
-
-def test_rotation_and_shift_are_torchvisions_affine():
-    images = torch.rand(3, 1, 28, 28)
-    degrees, shifts = torch.tensor([5.0, -8.0, 0.0]), torch.tensor([[1.0, 0.0], [-2.0, 3.0], [0.0, -1.0]])
-    expected = torch.stack(
-        [
-            reference.affine(image, -angle.item(), shift.tolist(), 1.0, [0.0, 0.0], InterpolationMode.BILINEAR)
-            for image, angle, shift in zip(images, degrees, shifts, strict=True)
-        ]
-    )
-    torch.testing.assert_close(transform(images, degrees, shifts), expected, atol=2e-5, rtol=0)
-
-
-def test_normalised_pixels_are_those_of_the_notebook():
-    images = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
-    expected = reference.normalize(images / 255, [MEAN], [STD])
-    torch.testing.assert_close(normalise(images), expected)
-
-
 @pytest.mark.parametrize(("num_rows", "sizes"), [(16, [8, 8]), (15, [8, 7]), (17, [8, 9]), (1, [1]), (7, [7]), (9, [9])])
 def test_batches_cover_every_row_and_a_single_last_row_joins_the_batch_before(num_rows, sizes):
     assert [end - start for start, end in split_batches(num_rows, 8)] == sizes
@@ -73,14 +35,14 @@ def test_batches_cover_every_row_and_a_single_last_row_joins_the_batch_before(nu
     assert [len(labels) for _, labels in all_batches(digits, num_rows)] == sizes
 
 
-def test_an_epoch_shows_every_digit_once_with_its_label():
+def test_an_epoch_contains_every_digit_once_with_its_label():
     digits, _ = make_digits(23)
     plain = TrialParams(batch_size=5, rotation_degrees=0.0)
-    shown = [(image, label) for images, labels in all_batches(digits, 23, plain) for image, label in zip(images, labels, strict=True)]
+    pairs = [(image, label) for images, labels in all_batches(digits, 23, plain) for image, label in zip(images, labels, strict=True)]
     expected = normalise(digits.images)
     for row in range(23):
-        found = [label for image, label in shown if torch.equal(image, expected[row])]
-        assert found == [digits.labels[row]]
+        labels = [label for image, label in pairs if torch.equal(image, expected[row])]
+        assert labels == [digits.labels[row]]
 
 
 def test_an_epoch_can_be_repeated_exactly_and_another_epoch_or_seed_differs():
@@ -94,24 +56,32 @@ def test_an_epoch_can_be_repeated_exactly_and_another_epoch_or_seed_differs():
     assert not torch.equal(first[0], all_batches(digits, 20, params, seed=2)[0][0])
 
 
-def test_a_digit_is_augmented_alike_at_every_batch_size():
+def test_the_augmentation_of_a_digit_does_not_depend_on_the_batch_size():
     digits, _ = make_digits(20)
     small = torch.cat([images for images, _ in all_batches(digits, 20, TrialParams(batch_size=4))])
     large = torch.cat([images for images, _ in all_batches(digits, 20, TrialParams(batch_size=20))])
     torch.testing.assert_close(small, large)
 
 
-def test_a_part_of_an_epoch_is_that_part_of_the_whole():
+def test_part_of_an_epoch_equals_that_part_of_the_whole():
     digits, _ = make_digits(40)
     whole, part = all_batches(digits, 40), all_batches(digits, 40, first=2, last=4)
     assert len(part) == 2
     assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[2:4], part, strict=True))
 
 
-def test_evaluation_keeps_the_order_and_goes_without_labels():
+def test_evaluation_keeps_the_order_and_needs_no_labels():
     digits, pixels = make_digits(5)
     rows = torch.tensor([4, 0, 2])
-    images = torch.cat([images for images, _ in evaluation_batches(digits, rows, 2)])
-    assert torch.equal(images, normalise(digits.images[rows]))
+    batches = list(evaluation_batches(digits, rows, 2))
+    assert torch.equal(torch.cat([images for images, _ in batches]), normalise(digits.images[rows]))
+    assert torch.equal(torch.cat([batch_rows for _, batch_rows in batches]), rows)
     unlabelled = place_digits(pixels, None, plan_device("cpu"))
-    assert all(labels is None for _, labels in evaluation_batches(unlabelled, rows, 2))
+    assert [len(images) for images, _ in evaluation_batches(unlabelled, rows, 2)] == [2, 1]
+    with pytest.raises(ValueError, match="expected digits with labels"):
+        unlabelled.labels_of(rows)
+
+
+def test_no_rows_are_no_batches():
+    digits, _ = make_digits(5)
+    assert list(evaluation_batches(digits, torch.arange(0), 2)) == []

@@ -1,4 +1,4 @@
-"""Steps are recorded after a few, once for each size and learning rate, and a training with recorded steps is the same training."""
+"""A step is recorded after the warm-up, once for each learning rate; a training with recorded steps is the same training."""
 
 from dataclasses import replace
 
@@ -10,19 +10,20 @@ from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.split import split_rows
 from digit_search.data.table import label_view
 from digit_search.records import TrialParams
-from digit_search.training import loop
+from digit_search.training import trainer as trainer_module
 from digit_search.training.cuda_graphs import WARM_UP_STEPS, ReplayedStep
 from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, make_setup
+from digit_search.training.setup import make_setup
+from digit_search.training.trainer import Trainer
 
 
-class RecordedHere:
-    """A stand-in for a CUDA graph: works on memory of its own, and fixes nothing but that."""
+class FakeRecording:
+    """Replaces a CUDA graph: it has its own copy of the inputs, as a graph has, and runs the step."""
 
     made = 0
 
     def __init__(self, step, inputs, labels):
-        RecordedHere.made += 1
+        FakeRecording.made += 1
         self.step, self.inputs, self.labels = step, inputs.clone(), labels.clone()
 
     def __call__(self, inputs, labels):
@@ -32,46 +33,46 @@ class RecordedHere:
 
 
 @pytest.fixture(autouse=True)
-def none_made():
-    RecordedHere.made = 0
+def no_recordings():
+    FakeRecording.made = 0
 
 
-def test_a_step_is_recorded_after_the_first_ones_and_once():
-    replayed = ReplayedStep(RecordedHere)
+def test_a_step_is_recorded_once_after_the_warm_up():
+    replayed = ReplayedStep(FakeRecording)
     for count in range(WARM_UP_STEPS + 3):
         inputs, labels = torch.full((4,), float(count)), torch.full((4,), count)
         outputs, loss = replayed(lambda inputs, labels: (inputs * 2, labels.sum()), inputs, labels, 0.1)
         assert outputs.tolist() == [2.0 * count] * 4
         assert loss == 4 * count
-        assert RecordedHere.made == (count >= WARM_UP_STEPS)
+        assert FakeRecording.made == (count >= WARM_UP_STEPS)
 
 
-def test_another_learning_rate_makes_it_be_recorded_anew():
-    replayed, inputs, labels = ReplayedStep(RecordedHere), torch.arange(3.0), torch.arange(3)
+def test_a_step_is_recorded_again_when_the_learning_rate_changes():
+    replayed, inputs, labels = ReplayedStep(FakeRecording), torch.arange(3.0), torch.arange(3)
     made = []
     for lr in [0.1] * (WARM_UP_STEPS + 2) + [0.01] * 2 + [0.1]:
         replayed(lambda inputs, labels: (inputs, labels), inputs, labels, lr)
-        made.append(RecordedHere.made)
+        made.append(FakeRecording.made)
     assert made[WARM_UP_STEPS:] == [1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
 def test_a_training_with_recorded_steps_is_the_same_training(monkeypatch, accumulation_steps):
-    monkeypatch.setattr(loop, "ReplayedStep", lambda: ReplayedStep(RecordedHere))
+    monkeypatch.setattr(trainer_module, "ReplayedStep", lambda: ReplayedStep(FakeRecording))
     torch.set_num_threads(1)
     table = read_train(SAMPLE_FOLDER / "train.csv.gz").slice(0, 230)
     split = split_rows(label_view(table), validation_fraction=0.1, seed=0)
     params = TrialParams(lr=0.001, batch_size=32, step_size=1, gamma=0.1, accumulation_steps=accumulation_steps)
     curves = []
     for replays in (False, True):
-        # Adam's own switch for CUDA graphs is for CUDA alone.
+        # Adam's `capturable` is only for CUDA.
         setup = make_setup(table, split, plan_device("cpu"), ema_half_life_epochs=0.25)
         monkeypatch.setattr(torch.optim.Adam, "__init__", _without_capturable)
         trainer = Trainer(replace(setup, plan=replace(setup.plan, replays=replays)), params, seed=0)
         curves.append([replace(trainer.advance(), seconds=0.0) for _ in range(3)])
     assert curves[0] == curves[1]
-    # 207 digits are six whole batches: three of the first epoch's are recorded ones, and the learning rate drops twice.
-    assert RecordedHere.made == (3 if accumulation_steps == 1 else 0)
+    # 207 digits are six whole batches: three of the first epoch are recorded, and the learning rate drops twice.
+    assert FakeRecording.made == (3 if accumulation_steps == 1 else 0)
 
 
 _adam = torch.optim.Adam.__init__

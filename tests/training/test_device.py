@@ -1,4 +1,4 @@
-"""The device is what Ray assigned; the plan is what that device gains from."""
+"""A trial computes on the device that Ray assigned, with the settings that are fast there."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ from digit_search.training.device import choose_device_type, is_out_of_gpu_memor
         (1.0, False, False, "cpu"),
     ],
 )
-def test_the_device_is_what_was_assigned_not_what_is_visible(assigned, has_cuda, has_mps, expected):
+def test_the_device_depends_on_what_was_assigned_not_only_on_what_is_visible(assigned, has_cuda, has_mps, expected):
     assert choose_device_type(assigned, has_cuda=has_cuda, has_mps=has_mps) == expected
 
 
@@ -34,8 +34,8 @@ def test_the_device_is_what_was_assigned_not_what_is_visible(assigned, has_cuda,
         (12, torch.bfloat16, False),
     ],
 )
-def test_cuda_computes_in_bfloat16_where_the_card_does_and_scales_float16_where_not(monkeypatch, capability, dtype, scales_loss):
-    # torch's own decision, on cards that it believes to see: a Turing card (7) would emulate bfloat16.
+def test_cuda_uses_bfloat16_if_the_card_has_it_and_scaled_float16_otherwise(monkeypatch, capability, dtype, scales_loss):
+    # torch decides, about fake cards: a Turing card (7) would emulate bfloat16.
     monkeypatch.setattr(device.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(device.torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(device.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(major=capability))
@@ -46,17 +46,17 @@ def test_cuda_computes_in_bfloat16_where_the_card_does_and_scales_float16_where_
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", None), ("float16", torch.float16), ("bfloat16", torch.bfloat16)])
-def test_a_named_precision_is_kept_on_cuda(precision, dtype):
+def test_a_configured_precision_is_used_on_cuda(precision, dtype):
     assert plan_device("cuda", precision).autocast_dtype is dtype
 
 
-def test_the_cpu_and_mps_compute_in_float32():
+def test_the_cpu_and_mps_use_float32():
     for device_type in ("cpu", "mps"):
         plan = plan_device(device_type)
         assert (plan.autocast_dtype, plan.pinned) == (None, False)
 
 
-def test_a_named_precision_is_kept_on_the_cpu_and_ignored_on_mps():
+def test_a_configured_precision_is_used_on_the_cpu_and_ignored_on_mps():
     assert plan_device("cpu", "bfloat16").autocast_dtype is torch.bfloat16
     assert plan_device("mps", "bfloat16").autocast_dtype is None
 
@@ -71,5 +71,5 @@ def test_a_named_precision_is_kept_on_the_cpu_and_ignored_on_mps():
         (ValueError("out of memory"), False),
     ],
 )
-def test_a_device_that_ran_out_of_memory_is_known_by_type_or_words(error, expected):
+def test_running_out_of_memory_is_recognised_by_type_or_text(error, expected):
     assert is_out_of_gpu_memory(error) is expected

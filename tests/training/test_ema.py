@@ -1,4 +1,4 @@
-"""The moving average of weights."""
+"""The moving average of the weights."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_trained_weights_come_back_even_after_an_error():
     assert weight.item() == 5.0
 
 
-def test_averages_go_on_from_their_state():
+def test_averages_continue_from_their_state():
     weight = torch.zeros(3)
     first = WeightAverage([weight], half_life_steps=4)
     weight.fill_(2.0)

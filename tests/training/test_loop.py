@@ -1,142 +1,17 @@
-"""The loop: it learns, repeats itself exactly, stops early and keeps the best."""
+"""`fit` stops early and keeps the best epoch."""
 
 import itertools
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from digit_search.data.split import RowSplit
 from digit_search.errors import TrialError
-from digit_search.records import EpochMetrics, TrialParams
-from digit_search.training.batches import place_digits, training_batches
-from digit_search.training.device import plan_device
-from digit_search.training.loop import BestEpoch, Trainer, TrainingSetup, _check_finite, checkpoint_state, evaluate, fit, restore
-from digit_search.training.model import build_resnet18
-
-PARAMS = TrialParams(lr=0.001, gamma=0.5, step_size=1, batch_size=32)
-
-
-@pytest.fixture(scope="module")
-def setup() -> TrainingSetup:
-    """120 digits of four easy classes: a bright quarter of the image each."""
-    torch.set_num_threads(1)
-    generator = np.random.default_rng(0)
-    labels = (np.arange(120) % 4).astype(np.uint8)
-    images = generator.integers(0, 60, (120, 28, 28), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        row, column = divmod(int(label), 2)
-        image[14 * row : 14 * row + 14, 14 * column : 14 * column + 14] += 150
-    rows = torch.arange(120)
-    return TrainingSetup(place_digits(images.reshape(120, 784), labels, plan_device("cpu")), rows[:96], rows[96:], plan_device("cpu"))
-
-
-def train(setup, num_epochs, params=PARAMS, seed=1) -> tuple[Trainer, list[EpochMetrics]]:
-    trainer = Trainer(setup, params, seed)
-    return trainer, [trainer.advance() for _ in range(num_epochs * setup.reports_per_epoch)]
-
-
-def timeless(curve):
-    return [replace(metrics, seconds=0.0) for metrics in curve]
-
-
-def test_the_loss_falls_and_the_reports_count(setup):
-    _, curve = train(setup, 6, replace(PARAMS, step_size=2))
-    assert curve[-1].train_loss < curve[0].train_loss / 2
-    assert curve[-1].val_accuracy > 0.6  # one in four by chance
-    assert [(metrics.epoch, metrics.images, metrics.lr) for metrics in curve[:3]] == [(1, 96, 0.001), (2, 96, 0.001), (3, 96, 0.0005)]
-
-
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(setup):
-    one, curve = train(setup, 2)
-    same, again = train(setup, 2)
-    other, _ = train(setup, 2, seed=2)
-    assert timeless(curve) == timeless(again)
-    states = [trainer.model.state_dict() for trainer in (one, same, other)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert not torch.equal(states[0]["fc.weight"], states[2]["fc.weight"])
-
-
-def test_an_epoch_is_adams_as_written_out_with_the_stock_model(setup, monkeypatch):
-    # With ReLU, a number that rounds to the other side of zero moves the gradients of all layers before.
-    monkeypatch.setattr(nn.ReLU, "forward", lambda self, maps: F.softplus(maps))
-    # At 0.001 a step that rounding turned shows in the next ones.
-    params = replace(PARAMS, lr=1e-5)
-    trainer, _ = train(setup, 1, params)
-    model = build_resnet18(1)
-    optimizer = torch.optim.Adam(model.parameters(), lr=params.lr)
-    for images, labels in training_batches(setup.digits, setup.training_rows, params, seed=1, epoch=1):
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-    ours = trainer.model.state_dict()
-    for name, weight in model.named_parameters():
-        # Adam's first steps are lr times a gradient's sign, so where a gradient is nearly nothing, rounding may turn a step.
-        assert (ours[name] - weight).abs().mean() < 0.005 * params.lr, name
-    loss, accuracy = evaluate(model, setup.digits, setup.validation_rows, setup.plan)
-    ours_loss, ours_accuracy = evaluate(trainer.model, setup.digits, setup.validation_rows, setup.plan)
-    assert (ours_loss, ours_accuracy) == (pytest.approx(loss, rel=0.02), pytest.approx(accuracy))
-
-
-def test_a_trainer_goes_on_exactly_from_its_state(setup, tmp_path):
-    setup = replace(setup, ema_half_life_epochs=0.5, reports_per_epoch=2)
-    through, curve = train(setup, 3)
-    first, _ = train(setup, 1)
-    first.advance()
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = Trainer(setup, PARAMS, 1)
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    rest = [second.advance() for _ in range(3)]
-    assert timeless(rest) == timeless(curve[3:])
-    assert all(torch.equal(a, b) for a, b in zip(through.final_weights().values(), second.final_weights().values(), strict=True))
-
-
-def test_reports_within_an_epoch_do_not_change_the_training(setup):
-    whole, _ = train(setup, 2)
-    parts, curve = train(replace(setup, reports_per_epoch=3), 2)
-    assert [metrics.epoch for metrics in curve] == [0.3333, 0.6667, 1, 1.3333, 1.6667, 2]
-    assert sum(metrics.images for metrics in curve) == 2 * 96
-    assert all(torch.equal(a, b) for a, b in zip(whole.model.state_dict().values(), parts.model.state_dict().values(), strict=True))
-
-
-def test_accumulated_gradients_are_those_of_the_larger_batch(setup):
-    """Up to batch norm, which sees the small batches: so only the number of steps and the learning are compared."""
-    small = replace(PARAMS, batch_size=16, accumulation_steps=4)
-    trainer, curve = train(setup, 2, small)
-    assert trainer.state_dict()["adam"]["steps"] == 2 * 2
-    assert curve[-1].train_loss < curve[0].train_loss
-
-
-def test_averaging_adds_scores_and_hands_over_the_averages(setup):
-    plain, curve = train(setup, 1)
-    trainer, averaged = train(replace(setup, ema_half_life_epochs=0.5), 1)
-    assert averaged[0].val_loss == curve[0].val_loss
-    assert averaged[0].ema_val_loss is not None
-    assert averaged[0].scored_loss == averaged[0].ema_val_loss
-    assert all(torch.equal(a, b) for a, b in zip(plain.model.state_dict().values(), trainer.model.state_dict().values(), strict=True))
-    trainer.model.load_state_dict(trainer.final_weights())
-    assert evaluate(trainer.model, setup.digits, setup.validation_rows, setup.plan) == (
-        pytest.approx(averaged[0].ema_val_loss),
-        averaged[0].ema_val_accuracy,
-    )
-
-
-def test_a_loss_that_is_not_finite_names_epoch_and_learning_rate(setup):
-    with pytest.raises(TrialError, match=r"epoch 1: the training loss is (nan|inf) at learning rate 1e\+30"):
-        train(setup, 1, replace(PARAMS, lr=1e30))
-
-
-def test_a_loss_that_no_event_can_hold_has_diverged_too():
-    metrics = EpochMetrics(2, 0.5, 0.5, 1e16, 0.1, 0.01, 100, 1.0)
-    with pytest.raises(TrialError, match=r"epoch 2: the validation loss is 1e\+16 .* diverged"):
-        _check_finite(metrics)
+from digit_search.records import EpochMetrics
+from digit_search.training.loop import fit, should_stop, should_stop_within
 
 
 class FakeTrainer:
-    """Walks through given validation losses; its weights are the epoch's number."""
+    """Reports given validation losses; its weights are the epoch's number."""
 
     def __init__(self, losses):
         self.losses, self.epoch = losses, 0
@@ -176,36 +51,13 @@ def test_training_ends_at_max_epochs():
     assert len(reported) == 4
 
 
-def test_a_split_goes_into_a_setup_without_copying_the_digits(tmp_path):
-    import pyarrow as pa
-
-    from digit_search.training.loop import make_setup
-
-    pixels = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(20 * 784, np.uint8)), 784)
-    table = pa.table({"label": pa.array(np.arange(20) % 2, pa.uint8()), "pixels": pixels})
-    placed = make_setup(table, RowSplit(np.arange(16), np.arange(16, 20)), plan_device("cpu"))
-    assert placed.digits.images.data_ptr() == table["pixels"].chunk(0).flatten().buffers()[1].address
-    assert (len(placed.training_rows), len(placed.validation_rows)) == (16, 4)
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(TrialError, match="expected at least one epoch to train, found max_epochs 0"):
+        fit(FakeTrainer([]), max_epochs=0, report=pytest.fail)
 
 
-@pytest.mark.parametrize(("before", "after"), [("float32", "float16"), ("float16", "float32"), ("float16", "float16")])
-def test_a_checkpoint_goes_on_on_a_device_of_another_precision(setup, before, after):
-    # Few: processors without float16 take seconds for a batch.
-    setup = replace(setup, training_rows=setup.training_rows[:20], validation_rows=setup.validation_rows[:4])
-    first, _ = train(replace(setup, plan=plan_device("cpu", before)), 1)
-    best = BestEpoch(EpochMetrics(1, 0.5, 0.8, 0.5, 0.8, 0.001, 96, 1.0), first.final_weights())
-    second = Trainer(replace(setup, plan=plan_device("cpu", after)), PARAMS, 1)
-    metrics, restored = restore(second, checkpoint_state(first, best.metrics, best))
-    assert (metrics, second.epoch) == (best.metrics, 1)
-    assert all(torch.equal(value, restored.weights[name]) for name, value in best.weights.items())
-    assert second.advance().epoch == 2
-
-
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory")])
-def test_a_checkpoint_that_finds_no_memory_is_not_taken_for_another_trainings(setup, monkeypatch, error):
-    def load(self, state):
-        raise error
-
-    monkeypatch.setattr(Trainer, "load_state_dict", load)
-    with pytest.raises(type(error), match="out of memory"):
-        restore(Trainer(setup, PARAMS, 1), {"trainer": {}})
+def test_a_curve_should_stop_when_the_best_epoch_is_as_long_ago_as_the_patience():
+    curve = [EpochMetrics(epoch, 1.0, 0.5, loss, 0.5, 0.01, 1, 0.0) for epoch, loss in enumerate((2.0, 1.0, 1.5, 1.5), start=1)]
+    assert [should_stop(curve, patience) for patience in (1, 2, 3, None)] == [True, True, False, False]
+    assert [should_stop_within(curve, patience) for patience in (1, 2)] == [True, False]
+    assert not should_stop([], 1)

@@ -1,4 +1,4 @@
-"""The model is torchvision's, and its weights survive the disk."""
+"""The model is torchvision's, and saved weights rebuild it."""
 
 import pickle
 
@@ -18,12 +18,12 @@ def stock_resnet18() -> nn.Module:
     return model
 
 
-def test_keys_and_shapes_are_torchvisions():
+def test_keys_and_shapes_equal_torchvisions():
     ours, stock = build_resnet18(0).state_dict(), stock_resnet18().state_dict()
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: tensor.shape for name, tensor in stock.items()}
 
 
-def test_weights_come_from_the_seed_alone():
+def test_weights_depend_only_on_the_seed():
     torch.manual_seed(123)
     before = torch.get_rng_state()
     one, same, other = (build_resnet18(seed).state_dict() for seed in (1, 1, 2))
@@ -32,7 +32,7 @@ def test_weights_come_from_the_seed_alone():
     assert not torch.equal(one["conv1.weight"], other["conv1.weight"])
 
 
-def test_initialisation_is_kaimings_fan_out():
+def test_the_first_layer_is_initialised_with_kaimings_fan_out():
     weight = build_resnet18(0).conv1.weight
     assert weight.std().item() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.1)
 
@@ -44,17 +44,17 @@ def test_the_small_stem_keeps_the_digits_size():
         assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
-def test_weights_of_the_small_stem_say_so_beside_them_and_how_to_load_them(tmp_path, monkeypatch):
+def test_a_note_beside_weights_of_the_small_stem_says_how_to_load_them(tmp_path, monkeypatch):
     path = tmp_path / "DigitRecognitionResNet18.pt"
     model = build_resnet18(3, "small")
     save_weights(model, path)
     monkeypatch.chdir(tmp_path)
     lines = path.with_suffix(".txt").read_text().splitlines()
     code = "\n".join(line.strip() for line in lines if line.startswith("    "))
-    found = {"torch": torch, "torchvision": torchvision}
-    exec(code, found)
+    names = {"torch": torch, "torchvision": torchvision}
+    exec(code, names)
     images = torch.randn(2, 1, 28, 28)
-    assert torch.equal(found["model"].eval()(images), model.eval()(images))
+    assert torch.equal(names["model"].eval()(images), model.eval()(images))
     save_weights(build_resnet18(3), path)
     assert not path.with_suffix(".txt").exists()
 
@@ -77,7 +77,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", pickle.dumps(Evil()), pickle.dumps({"conv1.weight": 1})])
-def test_a_file_that_is_no_state_dict_is_refused_and_nothing_in_it_runs(tmp_path, capsys, content):
+def test_a_file_that_is_no_state_dict_is_refused_and_not_run(tmp_path, capsys, content):
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"model\.pt: expected the state_dict"):

@@ -1,61 +1,62 @@
-"""ResNet's stem on the CPU: batch norm and max-pooling in the cheaper order, the same function.
+"""ResNet's stem on the CPU: max-pooling before batch norm, the same function.
 
-Batch norm stretches a channel and shifts it. Where the stretch is not negative, the largest pixel stays the largest, so pooling may come
-first, and all but the statistics is computed on a quarter of the pixels. At batch 256 the 14x14 maps take 13 MB, in and out and backwards:
-two of five such tensors are never made, and the passes over them never run.
+Batch norm scales and shifts each channel. If the scale is not negative, the largest pixel stays the largest, so pooling may come first,
+and everything but the statistics is computed on a quarter of the pixels. At batch 256 the 14x14 maps take 13 MB; of five such tensors in
+the forward and backward passes, two are not needed.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from digit_search.training.cpu.batchnorm import PixelBatchNorm2d, by_pixel, normalise, normalise_backward
+from digit_search.training.cpu.batchnorm import HwncBatchNorm2d, normalise, normalise_backward, to_hwnc, update_running_statistics
+
+Window = tuple[int, int, int]
+"""Kernel size, stride and padding of a square pooling window."""
 
 
-class PooledBatchNorm2d(PixelBatchNorm2d):
-    """Batch norm and the max-pooling after it. In a state_dict it is the batch norm alone."""
+class PooledBatchNorm2d(HwncBatchNorm2d):
+    """Batch norm followed by max-pooling. In a state_dict it looks like the batch norm."""
 
-    def __init__(self, norm: nn.BatchNorm2d, pool: nn.MaxPool2d) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, window: Window) -> None:
         super().__init__(norm)
-        self.window = (pool.kernel_size, pool.stride, pool.padding)
+        self.window = window
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the pooled, normalised maps [batch, channels, height, width]; those from eager mode on the CPU lie by pixel."""
+        """Return the normalised, pooled maps [batch, channels, height, width]; HWNC in eager mode on the CPU."""
         if maps.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return F.max_pool2d(super().forward(maps), *self.window)
         if (self.weight < 0).any():
-            return by_pixel(F.max_pool2d(super().forward(maps), *self.window))
+            return to_hwnc(F.max_pool2d(super().forward(maps), *self.window))
         if not self.training:
-            return super().forward(by_pixel(F.max_pool2d(maps, *self.window)))
-        self.num_batches_tracked.add_(1)
-        mean, variance = torch.batch_norm_update_stats(maps.detach(), self.running_mean, self.running_var, self.momentum)
-        return PoolThenNorm.apply(maps, self.weight, self.bias, mean, variance, self.eps, self.window)
+            return super().forward(to_hwnc(F.max_pool2d(maps, *self.window)))
+        mean, variance = update_running_statistics(maps, self)
+        outputs: Tensor = PoolThenNorm.apply(maps, self.weight, self.bias, mean, variance, self.eps, self.window)
+        return outputs
 
 
 class PoolThenNorm(torch.autograd.Function):
-    """The largest pixels of maps, normalised by the mean and the (biased) variance of all their pixels, which depend on them."""
+    """Max-pooling, then normalisation by mean and biased variance of all pixels, both of which depend on the pixels."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, window: tuple) -> Tensor:
-        pooled, places = F.max_pool2d_with_indices(maps, *window)
-        pooled = by_pixel(pooled)
-        ctx.save_for_backward(maps, weight, mean, variance, pooled, places)
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, window: Window) -> Tensor:
+        pooled, indices = F.max_pool2d(maps, *window, return_indices=True)
+        pooled = to_hwnc(pooled)
+        ctx.save_for_backward(maps, weight, mean, variance, pooled, indices)
         ctx.eps, ctx.window = eps, window
         return normalise(pooled, weight, bias, (mean, variance), eps)[0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, outputs_grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
-        maps, weight, mean, variance, pooled, places = ctx.saved_tensors
-        kernel, stride, padding = ctx.window
-        # As if mean and variance were constants.
+    def backward(ctx: Any, outputs_grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
+        maps, weight, mean, variance, pooled, indices = ctx.saved_tensors
+        # First as if mean and variance were constants.
         pooled_grad, weight_grad, bias_grad = normalise_backward(outputs_grad, pooled, weight, (mean, variance), ctx.eps)
-        pooled_grad = pooled_grad.contiguous(memory_format=torch.channels_last)
-        grad = torch.ops.aten.max_pool2d_with_indices_backward(
-            pooled_grad, maps, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, places
-        )
-        # Every pixel moves mean and variance: less (bias_grad + normalised pixel x weight_grad) x scale / number of pixels.
+        grad = _max_pool_backward(pooled_grad, maps, indices, ctx.window)
+        # Then the part through mean and variance: minus (bias_grad + normalised pixel x weight_grad) x scale / number of pixels.
         inverse_deviation = (variance + ctx.eps).rsqrt()
         scale = weight * inverse_deviation
         num_pixels = maps.numel() / len(weight)
@@ -65,8 +66,28 @@ class PoolThenNorm(torch.autograd.Function):
         return grad, weight_grad, bias_grad, None, None, None, None
 
 
+def _max_pool_backward(pooled_grad: Tensor, maps: Tensor, indices: Tensor, window: Window) -> Tensor:
+    """The gradient of max-pooling. torch (2.14.1) has no documented function for it."""
+    kernel, stride, padding = ([size] * 2 for size in window)
+    pooled_grad = pooled_grad.contiguous(memory_format=torch.channels_last)
+    grad: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(pooled_grad, maps, kernel, stride, padding, [1, 1], False, indices)
+    return grad
+
+
 def pool_before_norm(model: nn.Module) -> None:
-    """Let a torchvision ResNet's stem pool first, in place. Maximum and ReLU commute too, gradients included, so that ReLU comes last."""
-    if isinstance(model.maxpool, nn.MaxPool2d):
-        model.bn1 = PooledBatchNorm2d(model.bn1, model.maxpool)
-        model.maxpool = nn.Identity()
+    """Let the stem of a torchvision ResNet pool first, in place.
+
+    ReLU, between norm and pooling in the original, then comes last: maximum and ReLU commute, and so do their gradients.
+    """
+    norm, pool = model.get_submodule("bn1"), model.get_submodule("maxpool")
+    if isinstance(norm, nn.BatchNorm2d) and isinstance(pool, nn.MaxPool2d):
+        model.set_submodule("bn1", PooledBatchNorm2d(norm, pool_window(pool)))
+        model.set_submodule("maxpool", nn.Identity())
+
+
+def pool_window(pool: nn.MaxPool2d) -> Window:
+    """Raises ValueError if the window is not square."""
+    kernel, stride, padding = pool.kernel_size, pool.stride, pool.padding
+    if isinstance(kernel, int) and isinstance(stride, int) and isinstance(padding, int):
+        return kernel, stride, padding
+    raise ValueError(f"expected a square pooling window, found {pool}")

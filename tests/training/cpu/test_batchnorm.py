@@ -1,4 +1,4 @@
-"""Batch norm of maps that lie by pixel is torch's: outputs, gradients, statistics."""
+"""Batch norm of HWNC maps equals torch's: outputs, gradients, statistics."""
 
 import copy
 
@@ -6,27 +6,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from digit_search.training.cpu.batchnorm import PixelBatchNorm2d, as_one_image, by_pixel, from_one_image, lie_by_pixel, normalise_by_pixel
+from digit_search.training.cpu.batchnorm import HwncBatchNorm2d, as_one_image, from_one_image, is_hwnc, replace_batch_norms, to_hwnc
 
 BATCH, NUM_CHANNELS = 5, 6
 LAYOUTS = {
-    "by pixel": by_pixel,
+    "HWNC": to_hwnc,
     "channels first": Tensor.contiguous,
     "channels last": lambda maps: maps.contiguous(memory_format=torch.channels_last),
 }
 
 
-def both_norms() -> tuple[nn.BatchNorm2d, PixelBatchNorm2d]:
+def both_norms() -> tuple[nn.BatchNorm2d, HwncBatchNorm2d]:
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(NUM_CHANNELS).double()
     for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
         tensor.normal_()
     norm.running_var.uniform_(0.5, 1.5)
-    return norm, PixelBatchNorm2d(copy.deepcopy(norm))
+    return norm, HwncBatchNorm2d(copy.deepcopy(norm))
 
 
 def results(norm: nn.Module, maps: Tensor) -> list[Tensor]:
-    """Of two passes forward before the two backwards; the outputs are overwritten, as ReLU does."""
+    """Results of two forward passes before the two backward passes; the outputs are overwritten, as ReLU does."""
     maps = maps.detach().requires_grad_()
     outputs = [norm(maps).relu_(), norm(2 * maps).relu_()]
     grad = torch.linspace(-1, 1, maps.numel(), dtype=maps.dtype).view_as(maps)
@@ -37,23 +37,23 @@ def results(norm: nn.Module, maps: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", [1, 4])
-def test_outputs_gradients_and_statistics_are_torchs(size, layout, training):
+def test_outputs_gradients_and_statistics_equal_torchs(size, layout, training):
     usual, ours = (norm.train(training) for norm in both_norms())
     maps = LAYOUTS[layout](torch.randn(BATCH, NUM_CHANNELS, size, size, dtype=torch.float64))
-    for found, expected in zip(results(ours, maps), results(usual, maps), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for actual, expected in zip(results(ours, maps), results(usual, maps), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     assert ours(maps).stride() == maps.stride()
 
 
-def test_maps_that_lie_by_pixel_are_a_channels_last_image_as_they_lie_and_come_back_from_it():
-    maps = by_pixel(torch.randn(BATCH, NUM_CHANNELS, 4, 4))
+def test_hwnc_maps_are_viewed_as_a_channels_last_image_and_back_without_a_copy():
+    maps = to_hwnc(torch.randn(BATCH, NUM_CHANNELS, 4, 4))
     image = as_one_image(maps)
     assert image.shape == (1, NUM_CHANNELS, 16, BATCH)
     assert image.is_contiguous(memory_format=torch.channels_last)
     assert image.data_ptr() == maps.data_ptr()
     back = from_one_image(image, maps.shape)
     assert torch.equal(back, maps)
-    assert lie_by_pixel(back)
+    assert is_hwnc(back)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_maps_that_lie_by_pixel_are_a_channels_last_image_as_they_lie_and_come_b
         ((BATCH, NUM_CHANNELS, 2), "expected 4D input"),
     ],
 )
-def test_what_torch_refuses_is_refused(shape, message):
+def test_maps_that_torch_refuses_are_refused_with_its_message(shape, message):
     _, ours = both_norms()
     maps = torch.randn(shape, dtype=torch.float64)
     with pytest.raises((ValueError, RuntimeError), match=message):
-        ours(by_pixel(maps) if maps.dim() == 4 else maps)
+        ours(to_hwnc(maps) if maps.dim() == 4 else maps)
 
 
-def test_only_batch_norms_with_all_that_ours_needs_are_replaced():
+def test_only_batch_norms_with_weights_statistics_and_momentum_are_replaced():
     kept = (
         nn.BatchNorm2d(3, affine=False),
         nn.BatchNorm2d(3, track_running_stats=False),
@@ -80,8 +80,8 @@ def test_only_batch_norms_with_all_that_ours_needs_are_replaced():
     )
     model = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3)), *kept).eval()
     state = list(model.state_dict())
-    normalise_by_pixel(model)
-    assert type(model[0][0]) is PixelBatchNorm2d
+    replace_batch_norms(model)
+    assert type(model[0][0]) is HwncBatchNorm2d
     assert not model[0][0].training
     assert tuple(model[1:]) == kept
     assert list(model.state_dict()) == state

@@ -1,42 +1,40 @@
-"""What a training frees stays for what it allocates next."""
+"""Freed memory stays with the process until it is released."""
 
 import platform
-import subprocess
-import sys
-from pathlib import Path
 
+import psutil
 import pytest
+import torch
 
-EPOCHS_THAT_COUNT_PAGES = """
-import resource, sys, threading, torch
-sys.path.insert(0, {root!r})
-from digit_search.data.reader import read_train
-from digit_search.data.source import SAMPLE_FOLDER
-from digit_search.data.split import split_rows
-from digit_search.data.table import label_view
-from digit_search.records import TrialParams
-from digit_search.training.device import plan_device
-from digit_search.training.loop import Trainer, make_setup
+from digit_search.training.cpu.malloc import keep_freed_memory, release_freed_memory
+from tests.own_process import in_own_process
 
-def train():
-    torch.set_num_threads(1)
-    table = read_train(SAMPLE_FOLDER / "train.csv.gz").slice(0, 2000)
-    setup = make_setup(table, split_rows(label_view(table), validation_fraction=0.1, seed=0), plan_device("cpu"))
-    trainer = Trainer(setup, TrialParams(batch_size=32), seed=0)
-    trainer.advance()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    trainer.advance()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-worker = threading.Thread(target=train)
-worker.start()
-worker.join()
-"""
+NUM_TENSORS, TENSOR_BYTES = 20, 8 << 20
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's memory")
-def test_the_kernel_is_asked_for_little_memory_after_the_first_epoch():
-    code = EPOCHS_THAT_COUNT_PAGES.format(root=str(Path(__file__).parents[3]))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    # By itself glibc asks for some 4,000 pages in each of the epoch's 57 steps.
-    assert int(done.stdout) < 57 * 500
+def memory_of_freed_tensors() -> list[int]:
+    """The process's memory in bytes: with tensors, after they are freed, and after the release."""
+    keep_freed_memory()
+    process = psutil.Process()
+    tensors = [torch.ones(TENSOR_BYTES, dtype=torch.uint8) for _ in range(NUM_TENSORS)]
+    used = [process.memory_info().rss]
+    tensors.clear()
+    used.append(process.memory_info().rss)
+    release_freed_memory()
+    return [*used, process.memory_info().rss]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc")
+def test_freed_memory_is_kept_until_it_is_released():
+    with_tensors, freed, released = in_own_process(memory_of_freed_tensors)
+    half = NUM_TENSORS * TENSOR_BYTES // 2
+    assert freed > with_tensors - half
+    assert released < freed - half
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_other_systems_do_not_load_a_c_library(monkeypatch, system):
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("loaded"))
+    keep_freed_memory()
+    release_freed_memory()
