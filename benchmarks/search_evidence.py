@@ -44,6 +44,8 @@ from digit_search.data.table import label_view
 from digit_search.final_model.retrain import retrain_and_predict
 from digit_search.pipeline import run
 from digit_search.records import EpochMetrics, RetrainRecord, TrialParams, TrialRecord, TrialStatus
+from digit_search.run.active_run import ActiveRun
+from digit_search.run.interrupts import Interrupts
 from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
 from digit_search.selection.statistics import wilson_interval
@@ -126,7 +128,7 @@ def run_documented(settings: RunSettings, folder: RunFolder) -> tuple[Sequence[i
     epochs = [int((result.metrics or {}).get("training_iteration", 0)) for result in results]
     # No epochs: this search keeps no checkpoint, so the retraining starts from the beginning.
     record = TrialRecord(0, TrialStatus.COMPLETED, TrialParams(**best.config), settings.seed, (), device="cpu")
-    return epochs, retrain_and_predict(settings, folder, digits, split, record, settings.retrain.max_epochs, resume=False)
+    return epochs, retrain_and_predict(ActiveRun(settings, folder, print, Interrupts()), digits, split, record)
 
 
 def measure(method: str, seed: int, samples: int, max_epochs: int | None, results: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def run(settings: RunSettings, name: str | None, results: Results, say: Say) -> 
         KeyboardInterrupt: if the user ended it; its text says where the records are and how to resume.
     """
     interrupts = Interrupts()
-    name = _default_name() if name is None else name
+    name = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S") if name is None else name
     check_new(results, name)
     check_dashboard_host(settings.ray)
     with interrupts.caught():
@@ -95,7 +95,8 @@ def _search_retrain_report(run: ActiveRun, digits: Digits, split: RowSplit) -> N
     done = PhaseStarted(name="done")
     write_report(folder, state.after(done))
     run.record(done)
-    run.say(f"done in {_minutes(time.monotonic() - started_at)}: {folder.display_path(folder.report_html)}")
+    minutes, seconds = divmod(time.monotonic() - started_at, 60)
+    run.say(f"done in {minutes:.0f} min {seconds:.0f} s: {folder.display_path(folder.report_html)}")
 
 
 def _search(run: ActiveRun, digits: Digits, split: RowSplit, started_at: float) -> None:
@@ -113,10 +114,12 @@ def _train_the_best(run: ActiveRun, digits: Digits, split: RowSplit) -> None:
     _say_best(state, settings.search.rank_by, len(split.validation), run.say)
     if settings.retrain.confirm > 1:
         run.folder.keep_checkpoints((record.trial for record in state.trials), ())
-        _confirm(run, digits, split)
+        from digit_search.final_model.confirm import confirm_best
+
+        _say_final_model(run, confirm_best(run, digits, split))
     else:
         run.folder.keep_checkpoints((record.trial for record in state.trials), {best.trial})
-        _retrain(run, digits, split, best, resume=True)
+        _retrain(run, digits, split, best)
 
 
 def _say_best(state: RunState, rank_by: str, num_validation: int, say: Say) -> None:
@@ -158,14 +161,6 @@ def _write_tables_if_possible(folder: RunFolder) -> None:
         write_tables(folder)
 
 
-def _default_name() -> str:
-    return datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
-
-
 def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:
     data = settings.data
     digits = load_digits(data.dir, max_csv_bytes=data.max_csv_bytes)
@@ -197,26 +192,19 @@ def _begin(settings: RunSettings, folder: RunFolder, digits: Digits, split: RowS
     return resolved
 
 
-def _retrain(run: ActiveRun, digits: Digits, split: RowSplit, record: TrialRecord, *, resume: bool) -> RetrainRecord:
+def _retrain(run: ActiveRun, digits: Digits, split: RowSplit, record: TrialRecord) -> RetrainRecord:
     """Train the trial's parameters again from its seed, keep the weights with the lowest validation loss, and predict."""
     from digit_search.final_model.retrain import retrain_and_predict
 
     values = ", ".join(f"{name} {getattr(record.params, name):g}" for name in CORE_PARAM_NAMES)
     run.say(f"retraining trial {record.trial}: {values}")
-    retrained = retrain_and_predict(run, digits, split, record, run.settings.retrain.max_epochs, resume=resume)
+    retrained = retrain_and_predict(run, digits, split, record)
     run.record(Retrained(record=retrained))
     delete_checkpoints(run.folder.retraining)
     with suppress(OSError):  # What a confirmation left there stays.
         run.folder.retraining.rmdir()
     _say_final_model(run, retrained)
     return retrained
-
-
-def _confirm(run: ActiveRun, digits: Digits, split: RowSplit) -> None:
-    """Train the best trials again with fresh seeds; deliver the weights of the one with the best mean."""
-    from digit_search.final_model.confirm import confirm_best
-
-    _say_final_model(run, confirm_best(run, digits, split))
 
 
 def _say_final_model(run: ActiveRun, retrained: RetrainRecord) -> None:
@@ -241,7 +229,9 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
         digits, split = _read(settings, say)
         check_same_run(folder.environment, digits, force=True)
         active.start_phase("resume")
-        retrained = _retrain(active, digits, split, record, resume=False)
+        # Of a retraining that was interrupted, which may be another trial's.
+        delete_checkpoints(folder.retraining)
+        retrained = _retrain(active, digits, split, record)
         write_report(folder, active.state)
     say(f"report: {folder.display_path(folder.report_html)}")
     return retrained

@@ -4,7 +4,6 @@ The best of many noisy scores is partly the luckiest, and retraining from a tria
 """
 
 import shutil
-import time
 import zlib
 from collections.abc import Sequence
 
@@ -12,7 +11,7 @@ from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.errors import TrialError
 from digit_search.final_model.export import export_model
-from digit_search.final_model.retrain import final_device, final_trainer, train_with_early_stopping, training_record
+from digit_search.final_model.retrain import final_device, train_again
 from digit_search.records import Confirmation, RetrainRecord, TrialRecord
 from digit_search.run.active_run import ActiveRun, Say
 from digit_search.run.checkpoints import LocalCheckpoints
@@ -50,7 +49,10 @@ def confirm_best(run: ActiveRun, digits: Digits, split: RowSplit) -> RetrainReco
     scores = confirmed_scores(confirmations, rank_by)
     _say_scores(scores, len(split.validation), run.say)
     winner = candidates[scores[0].trial]
-    retrained = _export_chosen(run, digits, split, winner, best_confirmation(confirmations, winner.trial, rank_by))
+    chosen = best_confirmation(confirmations, winner.trial, rank_by)
+    plan = final_device(settings, winner)
+    model = load_weights(run.folder.confirmed_weights(chosen.trial, chosen.seed)).to(plan.device)
+    retrained = export_model(run, digits, split, plan, model, winner.params, chosen)
     run.record(WinnerConfirmed(trial=winner.trial))
     run.record(Retrained(record=retrained))
     # Last: until here, a crash costs nothing but this choice.
@@ -65,26 +67,23 @@ def _confirm_trial(run: ActiveRun, digits: Digits, split: RowSplit, record: Tria
     done = []
     for repeat in range(num_seeds):
         seed = fresh_seed(run.settings.seed, record.trial, repeat)
-        if (record.trial, seed) not in known or not run.folder.confirmed_weights(record.trial, seed).exists():
+        training = known.get((record.trial, seed))
+        if training is None or not run.folder.confirmed_weights(record.trial, seed).exists():
             run.say(f"confirming trial {record.trial}: fresh seed {repeat + 1} of {num_seeds}")
-            done.append(_train_fresh(run, digits, split, record, seed))
-            run.record(TrialConfirmed(record=done[-1]))
-        else:
-            done.append(known[record.trial, seed])
+            training = _train_fresh(run, digits, split, record, seed)
+            run.record(TrialConfirmed(record=training))
+        done.append(training)
         delete_checkpoints(run.folder.confirming(record.trial, seed))
     return done
 
 
 def _train_fresh(run: ActiveRun, digits: Digits, split: RowSplit, record: TrialRecord, seed: int) -> Confirmation:
     """Train a trial's parameters with a fresh seed and early stopping, and keep the weights. An interrupted training is continued."""
-    started_at = time.monotonic()
-    settings, checkpoints = run.settings, run.folder.confirming(record.trial, seed)
-    plan, retrain = final_device(settings, record), settings.retrain
-    trainer = final_trainer(settings, digits, split, plan, record.params, seed)
-    state = load_checkpoint(LocalCheckpoints(checkpoints))
-    best, curve = train_with_early_stopping(trainer, checkpoints, state, (), retrain.max_epochs, retrain.patience)
-    save_weights(trainer.model, run.folder.confirmed_weights(record.trial, seed))
-    return training_record(record.trial, seed, best, curve, plan, started_at)
+    checkpoints = run.folder.confirming(record.trial, seed)
+    plan, state = final_device(run.settings, record), load_checkpoint(LocalCheckpoints(checkpoints))
+    model, training = train_again(run, digits, split, plan, record, seed, checkpoints, state)
+    save_weights(model, run.folder.confirmed_weights(record.trial, seed))
+    return training
 
 
 def _say_scores(scores: Sequence[ConfirmedScore], num_validation: int, say: Say) -> None:
@@ -94,9 +93,3 @@ def _say_scores(scores: Sequence[ConfirmedScore], num_validation: int, say: Say)
         say(f"trial {score.trial}: mean of {each}: validation accuracy {accuracy_text(score.mean_accuracy, num_validation)}")
     if level := [str(score.trial) for score in scores[1:] if tied(score.mean_accuracy, best.mean_accuracy, num_validation)]:
         say(f"trial {best.trial} is tied with trial{'s' if len(level) > 1 else ''} {', '.join(level)}: the difference is within the noise")
-
-
-def _export_chosen(run: ActiveRun, digits: Digits, split: RowSplit, winner: TrialRecord, chosen: Confirmation) -> RetrainRecord:
-    plan = final_device(run.settings, winner)
-    model = load_weights(run.folder.confirmed_weights(chosen.trial, chosen.seed)).to(plan.device)
-    return export_model(run, digits, split, plan, model, winner.params, chosen)

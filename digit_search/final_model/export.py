@@ -1,5 +1,6 @@
 """What a run delivers: the weights, their predictions on the validation digits, and solution.csv."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -23,43 +24,27 @@ from digit_search.training.predict import predict_probabilities
 def export_model(
     run: ActiveRun, digits: Digits, split: RowSplit, plan: DevicePlan, model: nn.Module, params: TrialParams, training: Confirmation
 ) -> RetrainRecord:
-    """Write the files that a run delivers, and return the scores of the model.
-
-    Args:
-        run: whose folder the files are written to.
-        digits: all digits of the run.
-        split: which of the labelled ones were validated on.
-        plan: the device that the model is on.
-        model: with its final weights.
-        params: what it was trained with.
-        training: its curve and its validation scores.
+    """Write the files that a run delivers, and return the scores of `model`, which is on the device of `plan`.
 
     Raises:
         StorageError: if the disk does not take a file.
     """
     folder, batch_size = run.folder, run.settings.training.inference_batch_size
     save_weights(model, folder.weights)
-    write_validation(folder.validation, model, digits.train, split, plan, batch_size)
+    _write_validation(folder.validation, model, digits.train, split, plan, batch_size)
     predicted = predict_table(model, digits.test, plan, batch_size)
     write_atomically(folder.solution, solution_csv(predicted))
     return RetrainRecord(
-        trial=training.trial,
+        **{field.name: getattr(training, field.name) for field in fields(training)},
         params=params,
-        seed=training.seed,
-        epochs=training.epochs,
-        best_epoch=training.best_epoch,
-        val_accuracy=training.val_accuracy,
-        val_loss=training.val_loss,
         num_train=len(split.train),
         num_validation=len(split.validation),
-        device=training.device,
-        seconds=training.seconds,
         num_test=len(predicted),
         test_accuracy=None if digits.answers is None else float(np.mean(predicted == digits.answers)),
     )
 
 
-def write_validation(path: Path, model: nn.Module, table: pa.Table, split: RowSplit, plan: DevicePlan, batch_size: int) -> None:
+def _write_validation(path: Path, model: nn.Module, table: pa.Table, split: RowSplit, plan: DevicePlan, batch_size: int) -> None:
     """Write an Arrow IPC file with row, label, probabilities and pixels of every validation digit, so that a report needs no model."""
     pixels, labels = pixel_view(table), label_view(table)
     rows = torch.from_numpy(split.validation.astype(np.int64))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from digit_search.config.settings import RunSettings
@@ -15,10 +16,9 @@ from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.final_model.export import export_model
 from digit_search.final_model.predict import best_visible_device
-from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialParams, TrialRecord
+from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialRecord
 from digit_search.run.active_run import ActiveRun
 from digit_search.run.checkpoints import LocalCheckpoints, trial_checkpoints
-from digit_search.run.layout import RunFolder, delete_checkpoints
 from digit_search.selection.statistics import accuracy_with_interval
 from digit_search.training.checkpoint import checkpoint_state, load_checkpoint, restore, save_checkpoint
 from digit_search.training.device import DevicePlan, describe_device, plan_device
@@ -27,44 +27,20 @@ from digit_search.training.setup import make_setup
 from digit_search.training.trainer import Trainer
 
 
-def retrain_and_predict(
-    run: ActiveRun, digits: Digits, split: RowSplit, record: TrialRecord, max_epochs: int, *, resume: bool
-) -> RetrainRecord:
+def retrain_and_predict(run: ActiveRun, digits: Digits, split: RowSplit, record: TrialRecord) -> RetrainRecord:
     """Train a trial's parameters from its seed with early stopping, and write what the run delivers.
 
     Up to the trial's last epoch this repeats the trial: it has the same seed, digits and, on the CPU, the same number of threads. So it
-    continues from the trial's checkpoint where that is still there. With `resume` it continues a retraining that was interrupted.
+    continues from the trial's checkpoint where that is still there. Where a retraining was interrupted, it continues from that one's.
 
     Raises:
         TrialError: if the training diverges.
         StorageError: if the disk does not take a file.
     """
-    started_at = time.monotonic()
-    settings, folder = run.settings, run.folder
-    plan = final_device(settings, record)
-    if not resume:
-        delete_checkpoints(folder.retraining)
-    trainer = final_trainer(settings, digits, split, plan, record.params, record.seed)
-    state = _usable_checkpoint(folder, record, max_epochs * settings.search.reports_per_epoch, settings.retrain.patience)
-    best, curve = train_with_early_stopping(trainer, folder.retraining, state, record.epochs, max_epochs, settings.retrain.patience)
-    training = training_record(record.trial, record.seed, best, curve, plan, started_at)
-    return export_model(run, digits, split, plan, trainer.model, record.params, training)
-
-
-def training_record(
-    trial: int, seed: int, best: BestEpoch, curve: Sequence[EpochMetrics], plan: DevicePlan, started_at: float
-) -> Confirmation:
-    """The record of a training that has ended; `started_at` is by time.monotonic()."""
-    return Confirmation(
-        trial=trial,
-        seed=seed,
-        epochs=tuple(curve),
-        best_epoch=best.metrics.epoch,
-        val_accuracy=best.metrics.scored_accuracy,
-        val_loss=best.metrics.scored_loss,
-        device=describe_device(plan.device),
-        seconds=round(time.monotonic() - started_at, 3),
-    )
+    plan = final_device(run.settings, record)
+    state = _usable_checkpoint(run, record)
+    model, training = train_again(run, digits, split, plan, record, record.seed, run.folder.retraining, state)
+    return export_model(run, digits, split, plan, model, record.params, training)
 
 
 def final_device(settings: RunSettings, record: TrialRecord) -> DevicePlan:
@@ -75,8 +51,39 @@ def final_device(settings: RunSettings, record: TrialRecord) -> DevicePlan:
     return plan
 
 
-def final_trainer(settings: RunSettings, digits: Digits, split: RowSplit, plan: DevicePlan, params: TrialParams, seed: int) -> Trainer:
-    """A new training with a trial's parameters, set up like the trials of the search."""
+def _usable_checkpoint(run: ActiveRun, record: TrialRecord) -> dict[str, Any] | None:
+    """The state to continue from: that of an interrupted retraining, else the trial's own if retraining from its seed would get there."""
+    retrain, folder = run.settings.retrain, run.folder
+    state = load_checkpoint(LocalCheckpoints(folder.retraining))
+    if state is None and record.device == "cpu" and not should_stop_within(record.epochs, retrain.patience):
+        state = load_checkpoint(trial_checkpoints(folder.trials_location, record.trial))
+    max_reports = retrain.max_epochs * run.settings.search.reports_per_epoch
+    return state if state is not None and state["reports"] <= max_reports else None
+
+
+def train_again(
+    run: ActiveRun,
+    digits: Digits,
+    split: RowSplit,
+    plan: DevicePlan,
+    record: TrialRecord,
+    seed: int,
+    checkpoints: Path,
+    state: dict[str, Any] | None,
+) -> tuple[nn.Module, Confirmation]:
+    """Train a trial's parameters with early stopping; return the model with the weights of the best epoch, and the training's record.
+
+    Args:
+        seed: that of the trial or a fresh one.
+        checkpoints: the folder to keep checkpoints in.
+        state: the checkpoint to continue from; None to start from the beginning. A trial's own has no curve, but the trial's record does.
+
+    Raises:
+        TrialError: if the training diverges.
+        StorageError: if the disk does not take a checkpoint.
+    """
+    started_at = time.monotonic()
+    settings, patience = run.settings, run.settings.retrain.patience
     setup = make_setup(
         digits.train,
         split,
@@ -85,31 +92,12 @@ def final_trainer(settings: RunSettings, digits: Digits, split: RowSplit, plan: 
         reports_per_epoch=settings.search.reports_per_epoch,
         compile=settings.training.compile,
     )
-    return Trainer(setup, params, seed)
-
-
-def train_with_early_stopping(
-    trainer: Trainer, checkpoints: Path, state: dict[str, Any] | None, earlier: Sequence[EpochMetrics], max_epochs: int, patience: int
-) -> tuple[BestEpoch, list[EpochMetrics]]:
-    """Train, and return the best epoch, whose weights the model then has, and the whole curve.
-
-    Args:
-        trainer: a new one.
-        checkpoints: the folder to keep checkpoints in.
-        state: the checkpoint to continue from; None to start from the beginning.
-        earlier: the curve up to that checkpoint, where the checkpoint does not hold the curve itself.
-        max_epochs: of the whole training.
-        patience: in epochs.
-
-    Raises:
-        TrialError: if the training diverges.
-        StorageError: if the disk does not take a checkpoint.
-    """
+    trainer = Trainer(setup, record.params, seed)
     best: BestEpoch | None = None
     curve: list[EpochMetrics] = []
     if state is not None:
         _, best = restore(trainer, state)
-        curve = [EpochMetrics(**metrics) for metrics in state.get("curve", [])] or list(earlier[: state["reports"]])
+        curve = [EpochMetrics(**metrics) for metrics in state.get("curve", [])] or list(record.epochs[: state["reports"]])
 
     def save(metrics: EpochMetrics, best: BestEpoch) -> None:
         state = checkpoint_state(trainer, metrics, best)
@@ -118,18 +106,25 @@ def train_with_early_stopping(
         save_checkpoint(LocalCheckpoints(checkpoints), state["reports"], state)
 
     if best is None or not should_stop(curve, patience):
-        best = _fit_with_bar(trainer, max_epochs, patience, curve, best, save)
+        best = _fit_with_bar(trainer, settings.retrain.max_epochs, patience, curve, best, save)
     else:
         trainer.model.load_state_dict(best.weights)
-    return best, curve
+    return trainer.model, _training_record(record.trial, seed, best, curve, plan, started_at)
 
 
-def _usable_checkpoint(folder: RunFolder, record: TrialRecord, max_reports: int, patience: int) -> dict[str, Any] | None:
-    """The state to continue from: that of an interrupted retraining, else the trial's own if retraining from its seed would get there."""
-    state = load_checkpoint(LocalCheckpoints(folder.retraining))
-    if state is None and record.device == "cpu" and not should_stop_within(record.epochs, patience):
-        state = load_checkpoint(trial_checkpoints(folder.trials_location, record.trial))
-    return state if state is not None and state["reports"] <= max_reports else None
+def _training_record(
+    trial: int, seed: int, best: BestEpoch, curve: Sequence[EpochMetrics], plan: DevicePlan, started_at: float
+) -> Confirmation:
+    return Confirmation(
+        trial=trial,
+        seed=seed,
+        epochs=tuple(curve),
+        best_epoch=best.metrics.epoch,
+        val_accuracy=best.metrics.scored_accuracy,
+        val_loss=best.metrics.scored_loss,
+        device=describe_device(plan.device),
+        seconds=round(time.monotonic() - started_at, 3),
+    )
 
 
 def _fit_with_bar(
