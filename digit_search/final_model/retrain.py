@@ -19,6 +19,7 @@ from digit_search.final_model.predict import best_visible_device
 from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialRecord
 from digit_search.run.active_run import ActiveRun
 from digit_search.run.checkpoints import LocalCheckpoints, trial_checkpoints
+from digit_search.run.layout import delete_checkpoints
 from digit_search.selection.statistics import accuracy_with_interval
 from digit_search.training.checkpoint import checkpoint_state, load_checkpoint, restore, save_checkpoint
 from digit_search.training.device import DevicePlan, describe_device, plan_device
@@ -55,6 +56,9 @@ def _usable_checkpoint(run: ActiveRun, record: TrialRecord) -> dict[str, Any] | 
     """The state to continue from: that of an interrupted retraining, else the trial's own if retraining from its seed would get there."""
     retrain, folder = run.settings.retrain, run.folder
     state = load_checkpoint(LocalCheckpoints(folder.retraining))
+    if state is not None and state.get("trial", record.trial) != record.trial:
+        delete_checkpoints(folder.retraining)
+        state = None
     if state is None and record.device == "cpu" and not should_stop_within(record.epochs, retrain.patience):
         state = load_checkpoint(trial_checkpoints(folder.trials_location, record.trial))
     max_reports = retrain.max_epochs * run.settings.search.reports_per_epoch
@@ -100,7 +104,7 @@ def train_again(
         curve = [EpochMetrics(**metrics) for metrics in state.get("curve", [])] or list(record.epochs[: state["reports"]])
 
     def save(metrics: EpochMetrics, best: BestEpoch) -> None:
-        state = checkpoint_state(trainer, metrics, best)
+        state = checkpoint_state(trainer, metrics, best) | {"trial": record.trial}
         # The checkpoint is written before its report joins the curve.
         state["curve"] = [asdict(metrics) for metrics in (*curve, metrics)]
         save_checkpoint(LocalCheckpoints(checkpoints), state["reports"], state)
