@@ -139,7 +139,7 @@ def search_with_tune(
     try:
         watchdog = Watchdog(parse_duration(settings.search.trial_timeout), own_ray_processes())
         capacity = Capacity(plan, most=_most_trials_at_a_time(settings), probe=probe, say=run.say) if probe else None
-        driver = SearchDriver(run, budget, watchdog, capacity)
+        driver = SearchDriver(run, budget, watchdog, plan.workers, capacity)
         setup = _trial_setup(settings, run.folder, split, plan, probe)
         trainable = tune.with_parameters(train_trial, table=table, setup=setup)
         workers = make_worker_class(trainable, run.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial})

@@ -1,7 +1,7 @@
 """Ray Tune runs the search; this is where its hooks become events of the run, and the run's decisions become Tune's.
 
-`SearchDriver` is everything that happens between Tune and the run. The small classes below it are what Tune's interfaces ask for; they hold
-no state. Whatever goes wrong inside a hook ends the search as `EndSearch`, with the error itself as the reason.
+`SearchDriver` is everything that happens between Tune and the run. The searcher and the scheduler that Tune wants only call it. Whatever
+goes wrong inside a hook ends the search as `EndSearch`, with the error itself as the reason.
 """
 
 import functools
@@ -62,6 +62,29 @@ class EndSearch(BaseException):
         self.reason = reason
 
 
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+
+def _hook(method: Hook) -> Hook:
+    """Let an error inside one of Tune's hooks end the search with that error as the reason."""
+
+    @functools.wraps(method)
+    def guarded(self: object, *given: Any, **named: Any) -> Any:
+        try:
+            return method(self, *given, **named)
+        except Exception as error:
+            raise EndSearch(error) from error
+
+    return cast(Hook, guarded)
+
+
+class _Stateless:
+    """Tune (2.60) pickles its parts into the run's folder. Nothing of ours is read back from there, so nothing is written."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
 class NodeLabels:
     """Names of Ray's nodes that are the same from run to run: the host, with a number from the second node on the same host."""
 
@@ -81,17 +104,22 @@ def _hosts_of_ray() -> Mapping[str, str]:
     return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes()}
 
 
-class SearchDriver:
-    """Suggests trials, records what they report, and decides when they end."""
+class SearchDriver(_Stateless, Callback):
+    """Suggests trials, records what they report, and decides when they end.
 
-    def __init__(self, run: ActiveRun, budget: TimeBudget, watchdog: Watchdog, capacity: Capacity | None = None) -> None:
-        """Run the trials of `run` that have not finished; `capacity` is that of a joined cluster."""
+    Attributes:
+        limiter: lets at most as many trials run at a time as fit; it asks the driver for them.
+    """
+
+    def __init__(self, run: ActiveRun, budget: TimeBudget, watchdog: Watchdog, num_workers: int, capacity: Capacity | None = None) -> None:
+        """Run the trials of `run` that have not finished, at first `num_workers` at a time; `capacity` is that of a joined cluster."""
         settings, state = run.settings, run.state
         plan = search_plan(settings, state)
         self._run = run
         self._budget = budget
         self._watchdog = watchdog
         self._capacity = capacity
+        self.limiter = ConcurrencyLimiter(_DrivenSearcher(self), num_workers)
         self._left = list(plan.numbers)
         self._objective = Objective.of(settings)
         finished = [record for record in state.trials if record.status in FINISHED]
@@ -160,8 +188,8 @@ class SearchDriver:
         trial.max_failures += 1
         self._sent_back.add(_number(trial))
 
-    def completed(self, trial: Trial) -> None:
-        """A trial's worker is done with it."""
+    @_hook
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = _number(trial)
         last = self._run.state.last_report(number)
         if number in self._errors:
@@ -174,7 +202,8 @@ class SearchDriver:
             status = TrialStatus.INTERRUPTED
         self._end(number, status, self._errors.get(number, ""))
 
-    def recovered(self, trial: Trial, iteration: int) -> None:
+    @_hook
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial's worker died, and Tune starts the trial again."""
         number = _number(trial)
         self._recovered_in[number] = iteration
@@ -183,12 +212,9 @@ class SearchDriver:
         else:
             self._num_deaths[number] = self._num_deaths.get(number, 0) + 1
 
-    def died(self, trial: Trial, iteration: int) -> None:
-        """A trial's worker died once too often.
-
-        Raises:
-            RayLostError: if Tune counted one death twice.
-        """
+    @_hook
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's worker died once too often."""
         number = _number(trial)
         if self._recovered_in.get(number) == iteration:
             # Tune (2.60) takes the death of a worker that was just given its next trial for two. It starts the trial again, then fails it,
@@ -208,17 +234,14 @@ class SearchDriver:
         self._run.record(TrialEnded(trial=number, status=status, error=error))
         self._suggester.learn(self._run.state.trial(number))
 
-    def limit(self) -> int | None:
-        """How many trials may run at a time from now on; None for no change."""
-        return self._capacity.limit() if self._capacity else None
+    @_hook
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self._capacity and (limit := self._capacity.limit()) is not None:
+            self.limiter.set_max_concurrency(limit)
 
-    def step_done(self) -> None:
-        """Tune has made a step: nothing is half-written now.
-
-        Raises:
-            KeyboardInterrupt: if the user wants the search to end.
-            RayLostError: if one of Ray's processes died.
-        """
+    @_hook
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Nothing is half-written now, so the search may end here: because the user wants it, or because Ray died."""
         self._run.step({number for number, trial in self._live.items() if trial.status == Trial.RUNNING})
         # First, because a signal to all processes of a container or a batch job ends Ray's as well.
         self._run.interrupts.check()
@@ -232,29 +255,6 @@ def _number(trial: Trial) -> int:
 
 def _times(number: int) -> str:
     return f"{number} time{'s' if number != 1 else ''}"
-
-
-Hook = TypeVar("Hook", bound=Callable[..., Any])
-
-
-def _hook(method: Hook) -> Hook:
-    """Let an error inside one of Tune's hooks end the search with that error as the reason."""
-
-    @functools.wraps(method)
-    def guarded(self: object, *given: Any, **named: Any) -> Any:
-        try:
-            return method(self, *given, **named)
-        except Exception as error:
-            raise EndSearch(error) from error
-
-    return cast(Hook, guarded)
-
-
-class _Stateless:
-    """Tune (2.60) pickles its parts into the run's folder. Nothing of ours is read back from there, so nothing is written."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
 
 
 class _DrivenSearcher(_Stateless, Searcher):
@@ -296,52 +296,19 @@ class _DrivenScheduler(_Stateless, FIFOScheduler):
         return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP
 
 
-class _Hooks(_Stateless, Callback):
-    def __init__(self, driver: SearchDriver, limiter: ConcurrencyLimiter) -> None:
-        self._driver = driver
-        self._limiter = limiter
-
-    @_hook
-    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if (limit := self._driver.limit()) is not None:
-            self._limiter.set_max_concurrency(limit)
-
-    @_hook
-    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._driver.step_done()
-
-    @_hook
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._driver.completed(trial)
-
-    @_hook
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._driver.recovered(trial, iteration)
-
-    @_hook
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._driver.died(trial, iteration)
-
-
 def make_tuner(run: ActiveRun, driver: SearchDriver, trainable: Any, plan: WorkerPlan, bad_nodes: Mapping[str, str] | None) -> tune.Tuner:
     """Tune, ready to run the driver's trials.
 
-    Args:
-        run: whose folder and settings are used.
-        driver: decides everything.
-        trainable: what a worker runs.
-        plan: what a trial is given, and how many run at a time.
-        bad_nodes: the nodes of a joined cluster to avoid, which may grow; None for a Ray of our own.
+    `bad_nodes` are the nodes of a joined cluster to avoid. There may be more of them later. None for a Ray of our own.
     """
     os.environ.update(TUNE_ENVIRONMENT)
     resources = {"CPU": float(plan.cpus_per_trial), "GPU": plan.gpus_per_trial}
     placement = AvoidNodes(resources, bad_nodes) if bad_nodes is not None else None
-    limiter = ConcurrencyLimiter(_DrivenSearcher(driver), plan.workers)
     search = run.settings.search
     return tune.Tuner(
         trainable,
         tune_config=TuneConfig(
-            search_alg=limiter,
+            search_alg=driver.limiter,
             scheduler=_DrivenScheduler(driver, placement),
             num_samples=search.samples,
             # A new process would import torch again for every trial, four seconds each.
@@ -352,7 +319,7 @@ def make_tuner(run: ActiveRun, driver: SearchDriver, trainable: Any, plan: Worke
         run_config=RunConfig(
             name=run.folder.tune.name,
             storage_path=str(run.folder.path.resolve()),
-            callbacks=[_Hooks(driver, limiter)],
+            callbacks=[driver],
             failure_config=FailureConfig(max_failures=search.max_failures),
             verbose=0,
         ),

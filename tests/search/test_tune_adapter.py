@@ -7,14 +7,14 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search import Searcher
 
 from digit_search.cluster.storage_probe import StorageProbe
 from digit_search.cluster.watchdog import Watchdog
 from digit_search.errors import RayLostError, StorageError
 from digit_search.records import EpochMetrics, RungDecision, TrialStatus
 from digit_search.search import tune_adapter
-from digit_search.search.tune_adapter import EndSearch, NodeLabels, SearchDriver, _DrivenScheduler, _DrivenSearcher, _Hooks
+from digit_search.search.tune_adapter import EndSearch, NodeLabels, SearchDriver, _DrivenScheduler, _DrivenSearcher
 
 
 def metrics(epoch, accuracy=0.5):
@@ -42,10 +42,9 @@ class Made:
     def __init__(self, run, capacity=None):
         self.run, self.budget = run, Budget()
         self.watchdog = Watchdog(10.0, {})
-        self.driver = SearchDriver(run, self.budget, self.watchdog, capacity)
+        self.driver = SearchDriver(run, self.budget, self.watchdog, 1, capacity)
         self.searcher = _DrivenSearcher(self.driver)
         self.scheduler = _DrivenScheduler(self.driver, None)
-        self.hooks = _Hooks(self.driver, ConcurrencyLimiter(Searcher("score", "max"), 1))
         self.iteration = 0
 
     def suggest(self):
@@ -61,14 +60,14 @@ class Made:
         return self.scheduler.on_trial_result(None, trial, result)
 
     def complete(self, trial):
-        self.hooks.on_trial_complete(iteration=self.iteration, trials=[], trial=trial)
+        self.driver.on_trial_complete(iteration=self.iteration, trials=[], trial=trial)
 
     def recover(self, trial):
-        self.hooks.on_trial_recover(iteration=self.iteration, trials=[], trial=trial)
+        self.driver.on_trial_recover(iteration=self.iteration, trials=[], trial=trial)
         self.iteration += 1
 
     def fail(self, trial):
-        self.hooks.on_trial_error(iteration=self.iteration, trials=[], trial=trial)
+        self.driver.on_trial_error(iteration=self.iteration, trials=[], trial=trial)
 
     def record(self, number=0):
         return self.run.state.trial(number)
@@ -148,18 +147,18 @@ def test_a_trial_that_was_stopped_is_stopped_again_when_a_new_worker_repeats_its
 def test_what_runs_is_known_after_every_step(made):
     running, waiting = made.suggest(), made.suggest()
     waiting.status = Trial.PENDING
-    made.hooks.on_step_end(iteration=0, trials=[])
+    made.driver.on_step_end(iteration=0, trials=[])
     assert made.run.state.running == {0}
     made.complete(running)
-    made.hooks.on_step_end(iteration=1, trials=[])
+    made.driver.on_step_end(iteration=1, trials=[])
     assert made.run.state.running == set()
 
 
 def test_a_ctrl_c_ends_the_search_between_two_steps(made):
-    made.hooks.on_step_end(iteration=0, trials=[])
+    made.driver.on_step_end(iteration=0, trials=[])
     made.run.interrupts.pending = True
     with pytest.raises(KeyboardInterrupt):
-        made.hooks.on_step_end(iteration=1, trials=[])
+        made.driver.on_step_end(iteration=1, trials=[])
 
 
 def test_a_signal_that_also_killed_ray_is_an_interruption_and_not_a_lost_ray(made, monkeypatch):
@@ -171,7 +170,7 @@ def test_a_signal_that_also_killed_ray_is_an_interruption_and_not_a_lost_ray(mad
     monkeypatch.setattr(made.watchdog, "look", fail)
     made.run.interrupts.pending = True
     with pytest.raises(KeyboardInterrupt):
-        made.hooks.on_step_end(iteration=0, trials=[])
+        made.driver.on_step_end(iteration=0, trials=[])
 
 
 def test_a_trial_whose_worker_died_too_often_has_failed(made):
@@ -194,7 +193,7 @@ def test_a_trial_whose_worker_hung_says_so(made, monkeypatch):
 def test_the_death_of_a_worker_between_two_trials_ends_the_search_and_not_the_trial(made):
     trial = made.suggest()
     # Tune (2.60) calls both in the same step.
-    made.hooks.on_trial_recover(iteration=5, trials=[], trial=trial)
+    made.driver.on_trial_recover(iteration=5, trials=[], trial=trial)
     made.iteration = 5
     assert isinstance(reason_of(made.fail, trial), RayLostError)
     assert made.record().status == "running"
@@ -215,10 +214,9 @@ def test_a_bug_in_any_hook_ends_the_search_with_the_bug_itself_as_the_reason(mad
 
     monkeypatch.setattr(made.run, "record", fail)
     monkeypatch.setattr(made.run, "step", fail)
-    monkeypatch.setattr(made.driver, "limit", fail)
-    monkeypatch.setattr(made.driver, "recovered", fail)
-    monkeypatch.setattr(made.driver, "added", fail)
-    hooks = made.hooks
+    monkeypatch.setattr(tune_adapter, "_number", fail)
+    made.driver._capacity = SimpleNamespace(limit=fail)
+    hooks = made.driver
     calls = [
         lambda: made.searcher.suggest("x"),
         lambda: made.scheduler.on_trial_add(None, trial),
@@ -237,11 +235,11 @@ def test_an_error_of_rays_in_a_hook_is_kept_as_that(made, monkeypatch):
         raise RayActorError
 
     monkeypatch.setattr(made.watchdog, "look", fail)
-    assert isinstance(reason_of(lambda: made.hooks.on_step_end(iteration=0, trials=[])), RayActorError)
+    assert isinstance(reason_of(lambda: made.driver.on_step_end(iteration=0, trials=[])), RayActorError)
 
 
 def test_nothing_of_ours_is_pickled_into_the_runs_folder(made):
-    for part in (made.searcher, made.scheduler, made.hooks):
+    for part in (made.searcher, made.scheduler, made.driver):
         assert vars(pickle.loads(pickle.dumps(part))) == {}
 
 
@@ -283,5 +281,5 @@ def test_a_node_that_could_keep_checkpoints_before_is_not_to_blame(joined):
 
 
 def test_the_clusters_capacity_limits_how_many_trials_run(joined):
-    joined.hooks.on_step_begin(iteration=0, trials=[])
-    assert joined.hooks._limiter.max_concurrent == 7
+    joined.driver.on_step_begin(iteration=0, trials=[])
+    assert joined.driver.limiter.max_concurrent == 7
