@@ -256,6 +256,6 @@ def predict_file(model: Path, test: Path, out: Path, max_csv_bytes: int, say: Sa
         UserError: if the CSV or the weights cannot be used, or `out` cannot be written.
     """
     table = read_test(test, max_csv_bytes=max_csv_bytes)
-    from digit_search.final_model.predict import predict_with_weights
+    from digit_search.final_model.export import predict_with_weights
 
     predict_with_weights(model, table, out, say)

@@ -1,5 +1,6 @@
 """What a run delivers: the weights, their predictions on the validation digits, and solution.csv."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
 from digit_search.data.table import label_view, pixel_view
 from digit_search.files.atomic_io import write_atomically
-from digit_search.final_model.predict import predict_table, solution_csv
 from digit_search.records import Confirmation, RetrainRecord, TrialParams
 from digit_search.run.active_run import ActiveRun
 from digit_search.training.batches import place_digits
-from digit_search.training.device import DevicePlan
-from digit_search.training.model import save_weights
+from digit_search.training.device import DevicePlan, choose_device_type, describe_device, plan_device, visible_gpus
+from digit_search.training.model import load_weights, save_weights
 from digit_search.training.predict import predict_probabilities
+
+INFERENCE_BATCH_SIZE = 64
 
 
 def export_model(
@@ -32,8 +34,8 @@ def export_model(
     folder, batch_size = run.folder, run.settings.training.inference_batch_size
     save_weights(model, folder.weights)
     _write_validation(folder.validation, model, digits.train, split, plan, batch_size)
-    predicted = predict_table(model, digits.test, plan, batch_size)
-    write_atomically(folder.solution, solution_csv(predicted))
+    predicted = _predict_table(model, digits.test, plan, batch_size)
+    write_atomically(folder.solution, _solution_csv(predicted))
     return RetrainRecord(
         **{field.name: getattr(training, field.name) for field in fields(training)},
         params=params,
@@ -62,3 +64,34 @@ def _write_validation(path: Path, model: nn.Module, table: pa.Table, split: RowS
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_table(batch)
     write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def _predict_table(model: nn.Module, table: pa.Table, plan: DevicePlan, batch_size: int) -> np.ndarray:
+    """The most likely digit of every row of a test table, uint8 [num_rows]."""
+    digits = place_digits(pixel_view(table), None, plan)
+    probabilities = predict_probabilities(model, digits, torch.arange(table.num_rows), plan, batch_size)
+    return probabilities.argmax(axis=1).astype(np.uint8)
+
+
+def _solution_csv(predicted: np.ndarray) -> str:
+    """Kaggle's format: the header `ImageId,Label`, ImageId from 1."""
+    return "ImageId,Label\n" + "".join(f"{number},{label}\n" for number, label in enumerate(predicted.tolist(), start=1))
+
+
+def predict_with_weights(model_path: Path, table: pa.Table, out: Path, say: Callable[[str], None]) -> None:
+    """Predict a test table with saved weights and write `ImageId,Label`.
+
+    Raises:
+        DataError: if the weights cannot be used.
+        StorageError: if `out` cannot be written.
+    """
+    plan = plan_device(best_visible_device())
+    model = load_weights(model_path).to(plan.device)
+    write_atomically(out, _solution_csv(_predict_table(model, table, plan, INFERENCE_BATCH_SIZE)))
+    say(f"{out}: {table.num_rows:,} digits predicted on {describe_device(plan.device)}")
+
+
+def best_visible_device() -> str:
+    """`cuda`, `mps` or `cpu`: the fastest that this process sees."""
+    has_cuda, has_mps = visible_gpus()
+    return choose_device_type(1.0, has_cuda=has_cuda, has_mps=has_mps)

@@ -14,8 +14,7 @@ from tqdm import tqdm
 from digit_search.config.settings import RunSettings
 from digit_search.data.load import Digits
 from digit_search.data.split import RowSplit
-from digit_search.final_model.export import export_model
-from digit_search.final_model.predict import best_visible_device
+from digit_search.final_model.export import best_visible_device, export_model
 from digit_search.records import Confirmation, EpochMetrics, RetrainRecord, TrialRecord
 from digit_search.run.active_run import ActiveRun
 from digit_search.run.checkpoints import LocalCheckpoints, trial_checkpoints

@@ -73,9 +73,9 @@ CheckedParams = Annotated[TrialParams, AfterValidator(_check_params)]
 
 
 class Event(BaseModel):
-    """Base of all events. Values are validated when an event is made and when it is read, NaN and infinity are refused."""
+    """Base of all events. Values are checked when an event is made and when it is read. NaN and infinity are refused."""
 
-    # Records are validated again here, so that one in memory equals the same one read back, in which 1 is 1.0.
+    # Records are checked again here, so that one in memory equals the same one read back, in which 1 is 1.0.
     model_config = ConfigDict(frozen=True, **STRICT)
 
     at: Moment = Field(default_factory=time.time, validate_default=True)
@@ -111,8 +111,6 @@ class EpochReported(Event):
 
 
 class TrialEnded(Event):
-    """A trial ended."""
-
     event: Literal["trial_ended"] = "trial_ended"
     trial: Count
     status: TrialStatus

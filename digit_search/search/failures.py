@@ -11,19 +11,16 @@ from digit_search.errors import DigitSearchError, InternalError, RayLostError, S
 from digit_search.run.active_run import ActiveRun
 
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ESTALE})
-"""Of an OSError about the files that Tune and Optuna write into the run's folder: the disk is full, read-only or gone."""
+"""An OSError with one of these, about a file that Tune or Optuna writes into the run's folder: the disk is full, read-only or gone."""
 
 
 def why_tune_ended(error: Exception, run: ActiveRun) -> DigitSearchError:
-    """What an error means that Tune raised by itself.
-
-    It is no trial's fault: Ray 2.60 ends a search with RuntimeError where the node ran out of memory, for example.
-    """
+    """What an error means that Tune raised by itself. For example, Ray 2.60 raises RuntimeError where the node ran out of memory."""
     return _storage_error_in(error, run.folder.path) or RayLostError(_summary_line(error))
 
 
 def why_search_ended(error: Exception, run: ActiveRun) -> DigitSearchError:
-    """What an error means that was raised in our own part of the search: if it is none of the expected ones, it is a bug of ours."""
+    """What an error means that our own part of the search raised. If it is not one of the expected ones, it is our bug."""
     if isinstance(error, DigitSearchError):
         return error
     if isinstance(error, RayError):
@@ -34,7 +31,7 @@ def why_search_ended(error: Exception, run: ActiveRun) -> DigitSearchError:
 
 
 def _storage_error_in(error: BaseException, folder: Path) -> StorageError | None:
-    """The error of the disk that this one is, or that it wraps: Tune and Optuna put those into errors of their own."""
+    """The disk's error that this one is or wraps: Tune and Optuna put those into their own errors."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, StorageError):

@@ -12,7 +12,7 @@ from digit_search.run.state import RunState
 from digit_search.search.suggest import PlannedTrial, SearchPlan
 
 
-def given_trials(settings: RunSettings) -> list[PlannedTrial]:
+def _given_trials(settings: RunSettings) -> list[PlannedTrial]:
     """The baseline and the configuration's points, which come first."""
     baseline = baseline_params(settings.training)
     given = [PlannedTrial(baseline, TrialOrigin.BASELINE)] if settings.search.baseline else []
@@ -29,7 +29,7 @@ def search_plan(settings: RunSettings, state: RunState) -> SearchPlan:
     return SearchPlan(
         space=search.space,
         fixed=baseline_params(settings.training),
-        planned=dict(enumerate(given_trials(settings))) | started,
+        planned=dict(enumerate(_given_trials(settings))) | started,
         numbers=sorted(left, key=lambda number: (number not in started, number)),
         seed=settings.seed,
         startup_trials=search.startup_trials,

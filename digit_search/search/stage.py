@@ -26,7 +26,6 @@ from digit_search.monitor.tensorboard import TensorBoard
 from digit_search.records import TrialStatus
 from digit_search.run.active_run import ActiveRun, Observer
 from digit_search.run.events import NoteAdded, TrialEnded
-from digit_search.run.layout import RunFolder
 from digit_search.run.state import RunState
 from digit_search.search.failures import restart_lost_ray, why_search_ended, why_tune_ended
 from digit_search.search.resume import end_decided_trials
@@ -43,11 +42,7 @@ logger = logging.getLogger(__name__)
 def search_trials(run: ActiveRun, table: pa.Table, split: RowSplit, started_at: float) -> None:
     """Run the trials that have not finished yet, with a new Ray where one is lost.
 
-    Args:
-        run: where everything is recorded.
-        table: the labelled digits.
-        split: which of its rows are trained on.
-        started_at: when the time budget began, by time.monotonic().
+    `table` has the labelled digits; `started_at` is when the time budget began, by time.monotonic().
 
     Raises:
         SearchError: if every trial failed, Ray was lost again and again, or a bug of ours ended the search.
@@ -140,7 +135,16 @@ def search_with_tune(
         watchdog = Watchdog(parse_duration(settings.search.trial_timeout), own_ray_processes())
         capacity = Capacity(plan, most=_most_trials_at_a_time(settings), probe=probe, say=run.say) if probe else None
         driver = SearchDriver(run, budget, watchdog, plan.workers, capacity)
-        setup = _trial_setup(settings, run.folder, split, plan, probe)
+        setup = TrialSetup(
+            split=split,
+            trials_location=run.folder.trials_location,
+            max_epochs=settings.search.asha.max_epochs,
+            training=settings.training,
+            num_threads=plan.cpus_per_trial,
+            objective=Objective.of(settings),
+            uses_mps=plan.uses_mps,
+            probe_token=probe.token if probe else "",
+        )
         trainable = tune.with_parameters(train_trial, table=table, setup=setup)
         workers = make_worker_class(trainable, run.folder.name, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial})
         with run.observed_by([*_observers(run, plan, budget, len(split.validation)), *more_observers]):
@@ -157,19 +161,6 @@ def _run_tuner(tuner: tune.Tuner, run: ActiveRun) -> None:
         tuner.fit()
     except (RuntimeError, TuneError) as error:
         raise why_tune_ended(error, run) from error
-
-
-def _trial_setup(settings: RunSettings, folder: RunFolder, split: RowSplit, plan: WorkerPlan, probe: StorageProbe | None) -> TrialSetup:
-    return TrialSetup(
-        split=split,
-        trials_location=folder.trials_location,
-        max_epochs=settings.search.asha.max_epochs,
-        training=settings.training,
-        num_threads=plan.cpus_per_trial,
-        objective=Objective.of(settings),
-        uses_mps=plan.uses_mps,
-        probe_token=probe.token if probe else "",
-    )
 
 
 def _observers(run: ActiveRun, plan: WorkerPlan, budget: TimeBudget, num_validation: int) -> list[Observer]:

@@ -95,7 +95,7 @@ class Suggester:
     """Knows the finished trials, and suggests the parameters of the next one."""
 
     def __init__(self, plan: SearchPlan, objective: Objective, warm: Sequence[EarlierTrial], finished: Sequence[TrialRecord]) -> None:
-        """Take what is to be tried, and the trials of other runs and of this one that have ended already."""
+        """Start with the trials of other runs and of this one that have ended already."""
         # Optuna (5.0) would log a line for the study of every suggestion.
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._plan = plan

@@ -22,7 +22,7 @@ UNSAVED = "unsaved"
 
 @dataclass(frozen=True, slots=True)
 class TrialSetup:
-    """Everything that all trials of a search share, apart from the digits. It is small, and sent to each worker."""
+    """What all trials of a search share, apart from the digits. It is small, and sent to each worker."""
 
     split: RowSplit
     trials_location: str

@@ -1,6 +1,6 @@
 """What a search learns from before its first trial: the finished trials of earlier runs, where these are comparable."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 
 from digit_search.config.loading import load_settings, to_tree
@@ -12,20 +12,14 @@ from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
 from digit_search.storage.locate import Results, reading
 
-TELLING = (TrialStatus.COMPLETED, TrialStatus.STOPPED)
-"""How a trial must have ended to tell something of its parameters."""
-
 
 def load_warm_start(
     settings: RunSettings, results: Results, train_fingerprint: str, say: Callable[[str], None]
 ) -> tuple[RunSettings, list[EarlierTrial]]:
-    """Read the finished trials of the runs that the settings name; return the settings with these runs' folders, and the trials.
+    """Read the finished trials of the runs that the new run's settings name.
 
-    Args:
-        settings: of the new run.
-        results: where runs are looked for by name.
-        train_fingerprint: of the new run's train.csv.
-        say: hears how many trials each run gives.
+    Returns the settings with these runs' folders, and the trials. Runs are found by their names in `results`; `train_fingerprint` is that
+    of the new run's train.csv.
 
     Raises:
         UserError: if a run is not there, cannot be compared with this one, is named twice or has no finished trial.
@@ -38,7 +32,11 @@ def load_warm_start(
                 raise ConfigError(f"--warm-start {name}: expected each run once, found it twice")
             _check_comparable(settings, folder, train_fingerprint)
             run = folder.path.resolve().name
-            found = [EarlierTrial(run, record) for record in load_state(folder.events).trials if record.status in TELLING]
+            found = [
+                EarlierTrial(run, record)
+                for record in load_state(folder.events).trials
+                if record.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
+            ]
         if not found:
             raise RunFolderError(
                 f"--warm-start {name}: expected a run with finished trials, found none in {folder.display_path(folder.events)}"
@@ -57,26 +55,25 @@ def _check_comparable(settings: RunSettings, folder: RunFolder, train_fingerprin
             f"--warm-start {folder.display_path()}: expected a run on the same train.csv, found one on another "
             f"(fingerprint {str(there)[:12]} instead of {train_fingerprint[:12]})"
         )
-    if different := differences(settings, load_settings(folder.config)):
+    if different := _differences(settings, load_settings(folder.config)):
         raise RunFolderError(
             f"--warm-start {folder.display_path()}: expected a run whose scores can be compared with this one's, found other settings:\n  "
             + "\n  ".join(different)
         )
 
 
-def differences(here: RunSettings, there: RunSettings) -> list[str]:
-    """The settings that keep the trials of one run from being told to the study of the other, one a line."""
+def _differences(here: RunSettings, there: RunSettings) -> list[str]:
+    """The settings because of which the trials of the two runs cannot be compared, one a line."""
     mine, others = _what_scores_depend_on(here), _what_scores_depend_on(there)
-    names = [*mine, *(name for name in others if name not in mine)]
     return [
         f"{name}: {others.get(name, 'not set')} there, {mine.get(name, 'not set')} here"
-        for name in names
+        for name in mine | others
         if mine.get(name) != others.get(name)
     ]
 
 
-def _what_scores_depend_on(settings: RunSettings) -> Mapping[str, object]:
-    """By dotted name. The seed may differ, and so may max_epochs, since a cut curve is that of a shorter trial."""
+def _what_scores_depend_on(settings: RunSettings) -> dict[str, object]:
+    """By dotted name. The seed may differ, and so may max_epochs, because the first part of a curve is that of a shorter trial."""
     space = to_tree(settings)["search"]["space"]
     fixed = {name: value for name, value in asdict(baseline_params(settings.training)).items() if name not in space}
     return {
