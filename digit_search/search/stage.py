@@ -45,7 +45,7 @@ def search_trials(run: ActiveRun, table: pa.Table, split: RowSplit, started_at: 
     `table` has the labelled digits; `started_at` is when the time budget began, by time.monotonic().
 
     Raises:
-        SearchError: if every trial failed, Ray was lost again and again, or a bug of ours ended the search.
+        SearchError: if every trial failed, Ray was lost again and again, or our own bug ended the search.
         ResourceError: if Ray cannot be started, or has no room for a trial.
         StorageError: if the disk does not take what the search writes.
         KeyboardInterrupt: if the user ended it. In all these cases what was recorded is in the run's folder.

@@ -79,7 +79,7 @@ def _hook(method: Hook) -> Hook:
 
 
 class _Stateless:
-    """Tune (2.60) pickles its parts into the run's folder. Nothing of ours is read back from there, so nothing is written."""
+    """Tune (2.60) pickles its parts into the run's folder. We read nothing back from there, so we write nothing."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -1,4 +1,4 @@
-"""The file of a run's events: appended, torn by a crash, read back."""
+"""The file of a run's events: appended, cut short by a crash, read back."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_an_event_that_is_read_back_is_the_one_that_was_written(log, tmp_path):
     assert isinstance(written.params.lr, float)
 
 
-def test_half_of_a_surrogate_pair_becomes_a_question_mark_whoever_wrote_it(log, tmp_path):
+def test_half_of_a_surrogate_pair_becomes_a_question_mark(log, tmp_path):
     begin(log)
     log.trial_ended(0, TrialStatus.FAILED, at=11.0, error="x\udc80 \U0001f600")
     path = tmp_path / "events.jsonl"
@@ -88,7 +88,7 @@ def test_missing_events_are_one_clear_error(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1.5, -0.1])
-def test_no_event_is_made_of_a_number_that_is_no_accuracy(wrong):
+def test_a_number_that_is_no_accuracy_makes_no_event(wrong):
     with pytest.raises(ValueError, match="val_accuracy"):
         EpochReported(trial=0, metrics=metrics(1, wrong), device="cpu", node="host")
 
@@ -106,7 +106,7 @@ def test_an_event_that_the_disk_takes_in_part_leaves_the_events_as_they_were(log
     assert list(load_state(tmp_path / "events.jsonl").notes) == ["again"]
 
 
-def test_only_the_end_of_a_file_is_read_to_drop_a_torn_line_whatever_its_size(tmp_path):
+def test_only_the_end_of_a_file_is_read_to_cut_off_an_incomplete_line_of_a_file_of_any_size(tmp_path):
     path = tmp_path / "events.jsonl"
     with path.open("wb") as file:
         file.truncate(1 << 30)
@@ -120,7 +120,7 @@ def test_only_the_end_of_a_file_is_read_to_drop_a_torn_line_whatever_its_size(tm
     assert peak < 3 * MAX_EVENT_BYTES
 
 
-def test_a_torn_line_that_is_longer_than_any_event_is_refused_and_left_alone(tmp_path):
+def test_an_incomplete_line_that_is_longer_than_any_event_is_refused_and_kept(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"\n" + b"x" * MAX_EVENT_BYTES)
     with pytest.raises(RunFolderError, match=f"expected a line of at most {MAX_EVENT_BYTES} bytes at its end, found a longer one"):

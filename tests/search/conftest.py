@@ -1,4 +1,4 @@
-"""A run for the tests of the search, in a folder of its own."""
+"""A run for the tests of the search, in a new folder."""
 
 from collections.abc import Callable
 from pathlib import Path

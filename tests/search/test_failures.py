@@ -93,7 +93,7 @@ def wrapped_by_tune(error):
 
 @pytest.mark.parametrize("why", [why_tune_ended, why_search_ended])
 @pytest.mark.parametrize("error", [disk_is_full(), wrapped_by_tune(disk_is_full()), wrapped_by_tune(StorageError("/x/study.journal: no"))])
-def test_a_full_disk_is_named_whoever_noticed_it(run, why, error):
+def test_a_full_disk_is_named_also_where_a_library_noticed_it(run, why, error):
     reason = why(error, run)
     assert isinstance(reason, StorageError)
     assert "/x/study.journal" in str(reason)

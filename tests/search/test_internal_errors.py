@@ -1,4 +1,4 @@
-"""A bug of ours in the middle of a real search is reported as a bug of ours."""
+"""Our own bug in the middle of a real search is reported as such."""
 
 import subprocess
 import sys

@@ -15,7 +15,7 @@ def make(settings, *, metric="val_accuracy", reports_per_epoch=1, **options):
     return Asha(settings, Objective(metric, reports_per_epoch, settings.max_epochs * reports_per_epoch), **options)
 
 
-def test_every_decision_at_a_rung_is_told_and_the_worse_of_three_is_stopped():
+def test_every_decision_at_a_rung_is_returned_and_the_worse_of_three_is_stopped():
     asha = make(AshaSettings(reduction_factor=3))
     decisions = [asha.decide(number, 1, score) for number, score in enumerate([0.9, 0.8, 0.95])]
     assert decisions == [RungDecision(1, 0, 0.9, True), RungDecision(1, 1, 0.8, False), RungDecision(1, 2, 0.95, True)]
@@ -31,7 +31,7 @@ def test_between_rungs_and_at_the_last_step_nothing_is_decided():
     assert [bool(asha.decide(0, step, 0.5)) for step in (1, 2, 3)] == [True, False, False]
 
 
-def test_rungs_within_an_epoch_are_told_in_epochs():
+def test_rungs_within_an_epoch_are_given_in_epochs():
     asha = make(AshaSettings(grace_epochs=0.333, max_epochs=3), reports_per_epoch=3)
     assert asha.decide(0, 1, 0.5).rung_epochs == pytest.approx(0.3333)
 

@@ -1,4 +1,4 @@
-"""The digits lie once in the object store; workers map them."""
+"""The digits are kept once, in the object store; workers map them."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.own_process import in_own_process
 
 @ray.remote
 def mapping_of_the_pixels(table, split: RowSplit) -> str:
-    """The line of the process's memory map that the images of a trial lie in."""
+    """The line of the process's memory map that holds the images of a trial."""
     setup = make_setup(table, split, plan_device("cpu"))
     address = setup.digits.images.data_ptr()
     for line in Path("/proc/self/maps").read_text().splitlines():

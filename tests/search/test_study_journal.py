@@ -62,7 +62,7 @@ def test_a_trial_that_ran_looks_like_one_that_was_put_back_from_the_records(sear
     assert content(written) == content(to_optuna(search.run.state.trial(0), default_space(), OBJECTIVE))
 
 
-def test_a_resumed_search_has_the_to_optunas_of_before_those_of_a_warm_start_first(search):
+def test_a_resumed_search_has_the_warm_start_first_then_the_finished_trials(search):
     earlier = TrialRecord(4, TrialStatus.STOPPED, TrialParams(), 4, (metrics(1, 0.5),))
     search.run.record(EarlierTrialLoaded(run="a", record=earlier))
     search.trial(0, [0.5] * 9, TrialStatus.COMPLETED)

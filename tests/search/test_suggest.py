@@ -47,7 +47,7 @@ def test_the_baseline_comes_first_then_the_points_then_suggestions_inside_the_sp
     assert [record.origin for record in records] == ["baseline", "point"] + ["suggested"] * 4
 
 
-def test_the_suggestion_depends_only_on_seed_number_and_to_optunas():
+def test_the_suggestion_depends_only_on_seed_number_and_finished_trials():
     def fifth(seed=0, restart=False):
         suggester = make_suggester(seed=seed)
         records = [run_trial(suggester, number, [0.5 + number / 10]) for number in range(4)]

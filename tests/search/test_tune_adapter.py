@@ -122,6 +122,31 @@ def test_the_last_epoch_and_a_spent_time_budget_end_a_trial(made):
     assert made.searcher.suggest("next") == Searcher.FINISHED
 
 
+def test_asha_decides_also_about_the_last_report_before_the_time_budget_is_spent(made):
+    better, worse = made.suggest(), made.suggest()
+    made.budget.spent = True
+    assert [made.report(better, 1, 0.9), made.report(worse, 1, 0.1)] == [TrialScheduler.STOP] * 2
+    for trial in (better, worse):
+        made.complete(trial)
+    assert [record.status for record in made.run.state.trials] == ["interrupted", "stopped"]
+    assert [decision.passed for decision in made.run.state.rungs] == [True, False]
+
+
+def test_a_search_that_is_resumed_after_its_time_budget_continues_the_trial_that_was_cut(made):
+    trial = made.suggest()
+    made.budget.spent = True
+    made.report(trial, 1)
+    made.complete(trial)
+    resumed = Made(made.run)
+    again = resumed.suggest()
+    assert again.config == trial.config
+    assert resumed.report(again, 1) == TrialScheduler.CONTINUE
+    assert [resumed.report(again, epoch) for epoch in (2, 3, 4)][-1] == TrialScheduler.STOP
+    resumed.complete(again)
+    assert (resumed.record().status, len(resumed.record().epochs)) == ("completed", 4)
+    assert [(decision.rung_epochs, decision.trial) for decision in resumed.run.state.rungs] == [(1, 0), (2, 0)]
+
+
 def test_suggestions_carry_number_seed_and_parameters_and_end_after_the_samples(made):
     configs = [made.suggest().config for _ in range(3)]
     assert [config["trial"] for config in configs] == [0, 1, 2]

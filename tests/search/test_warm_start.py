@@ -30,22 +30,22 @@ def make_run(results, name, *assignments, fingerprint="same", statuses=STATUSES)
     return folder
 
 
-def load(results, *names, assignments=(), fingerprint="same", told=None):
+def load(results, *names, assignments=(), fingerprint="same", said=None):
     settings = load_settings(None, assignments, {"search.warm_start": list(names)})
-    return load_warm_start(settings, results, fingerprint, ([] if told is None else told).append)
+    return load_warm_start(settings, results, fingerprint, ([] if said is None else said).append)
 
 
 def test_the_finished_trials_of_each_run_are_taken_and_the_settings_name_its_folder(tmp_path):
     make_run(tmp_path, "a"), make_run(tmp_path, "b", "seed=3", "search.asha.max_epochs=3", statuses=STATUSES[:1])
-    told = []
-    settings, trials = load(tmp_path, "a", str(tmp_path / "b"), told=told)
+    said = []
+    settings, trials = load(tmp_path, "a", str(tmp_path / "b"), said=said)
     assert [(earlier.run, earlier.record.trial, earlier.record.status) for earlier in trials] == [
         ("a", 0, "completed"),
         ("a", 1, "stopped"),
         ("b", 0, "completed"),
     ]
     assert settings.search.warm_start == [str(tmp_path / "a"), str(tmp_path / "b")]
-    assert told == [f"warm start: 2 finished trials of {tmp_path / 'a'}", f"warm start: 1 finished trial of {tmp_path / 'b'}"]
+    assert said == [f"warm start: 2 finished trials of {tmp_path / 'a'}", f"warm start: 1 finished trial of {tmp_path / 'b'}"]
 
 
 def test_what_was_taken_is_in_the_new_runs_events_so_that_the_earlier_run_may_go(tmp_path):
