@@ -49,6 +49,12 @@ def test_a_link_leads_to_a_trial_of_the_page_and_names_it():
     assert "target=" not in svg
 
 
+def test_numbers_in_a_picture_have_at_most_two_decimals():
+    svg = drawn(lambda axes: axes.plot([1 / 3, 2 / 3], [1 / 7, 2 / 7], linewidth=1 / 3)).svg
+    assert re.search(r"stroke-width: 0\.33\b", svg)
+    assert not re.search(r'="[^"]*\.\d{3}', svg)
+
+
 @pytest.mark.parametrize("text", [f'{INK} id="x" url(#y) font-family: z; a', "</svg><script>alert(1)</script>"])
 def test_text_stays_as_it_is(text):
     svg = drawn(lambda axes: axes.set_xlabel(text)).svg
