@@ -21,7 +21,7 @@ from digit_search.report.plots.style import (
     scale_loss,
     write_above,
 )
-from digit_search.report.plots.svg import HALF, WIDE, Picture, draw, trial_link
+from digit_search.report.plots.svg import WIDE, Picture, draw, trial_link
 from digit_search.selection.ranking import ranked
 
 MAX_EPOCH_TICKS = 12
@@ -145,7 +145,6 @@ def retrain_curves(record: RetrainRecord | None) -> list[Picture]:
             "Retraining: accuracy",
             alt=f"Line chart of training and validation accuracy by epoch; {best_at} with {percent(best.scored_accuracy)} on validation.",
             caption="The marked epoch has the lowest validation loss; its weights are kept.",
-            size=HALF,
             paint=lambda axes: _draw_retraining(axes, epochs, best, "accuracy"),
         ),
         draw(
@@ -153,7 +152,6 @@ def retrain_curves(record: RetrainRecord | None) -> list[Picture]:
             "Retraining: loss",
             alt=f"Line chart of training and validation loss by epoch; {best_at} with a validation loss of {number(best.scored_loss)}.",
             caption="Mean cross-entropy over images, on a logarithmic axis. Training images are rotated, validation images are not.",
-            size=HALF,
             paint=lambda axes: _draw_retraining(axes, epochs, best, "loss"),
         ),
     ]

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from digit_search.report.formats import percent
 from digit_search.report.plots.style import ACCENT, GRID, MUTED, STOPPED, legend_above, scale_accuracy
-from digit_search.report.plots.svg import HALF, Picture, draw
+from digit_search.report.plots.svg import Picture, draw
 from digit_search.report.predictions import (
     NUM_CLASSES,
     ConfidenceBin,
@@ -47,7 +47,6 @@ def class_plot(predictions: Predictions) -> Picture:
         alt=f"Dot chart of precision and recall by digit; digit {worst} has the lowest recall, {percent(recall[worst], 1)}.",
         caption="Precision: of the images classified as this digit, the share that shows it. Recall: of the images that show this digit, "
         "the share classified as it.",
-        size=HALF,
         paint=paint,
     )
 
@@ -75,7 +74,6 @@ def reliability_plot(predictions: Predictions) -> Picture:
         caption=f"Expected calibration error {percent(error)} over {len(predictions)} digits; intervals are 95 %. Above the dashed line "
         "the model is more accurate than its confidence, below it less. The bars show the share of digits in each bin, "
         f"{percent(top, 0)} in the last.",
-        size=HALF,
         paint=paint,
     )
 

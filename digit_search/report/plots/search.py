@@ -13,7 +13,7 @@ from digit_search.records import TrialOrigin, TrialRecord
 from digit_search.report.formats import number, percent, plural, value_text
 from digit_search.report.parameters import LABELS, ROUND_STEPS, ParamScale, param_scale, shown_params
 from digit_search.report.plots.style import ACCENT, INK, LOOKS, MANY_TRIALS, legend_above, outcome_handles, scale_accuracy
-from digit_search.report.plots.svg import HALF, Picture, draw, trial_link
+from digit_search.report.plots.svg import Picture, draw, trial_link
 from digit_search.selection.ranking import best_epoch, ranked
 
 Point = tuple[TrialRecord, float]
@@ -41,7 +41,6 @@ def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]
             "Optimisation history, by trial",
             alt=f"{alt}in the order of their numbers{best}",
             caption="The best accuracy of each trial, and the best so far as a line.",
-            size=HALF,
             paint=lambda axes: _draw_history(axes, by_number, [record.trial for record, _ in by_number], "trial"),
         ),
         draw(
@@ -49,7 +48,6 @@ def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]
             "Optimisation history, by effort",
             alt=f"{alt}over the images trained on until each ended{best}",
             caption="The same over the training images of all trials until each one ended: this shows what early stopping saved.",
-            size=HALF,
             paint=lambda axes: _draw_history(axes, by_end, thousands.tolist(), "training images, thousands"),
         ),
     ]
@@ -110,14 +108,12 @@ def _slice_plot(points: Sequence[Point], scale: ParamScale) -> Picture:
         scale_accuracy(axes, accuracies)
         _scale_param(axes, scale, places)
         axes.set(xlabel=label, ylabel="validation accuracy")
-        legend_above(axes, handles, columns=5)
+        legend_above(axes, handles, columns=4)
 
     return draw(
         f"slice-{scale.name.replace('_', '-')}",
         scale.name,
         alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} over {label}; the best has {best}.",
-        caption="",
-        size=HALF,
         paint=paint,
     )
 

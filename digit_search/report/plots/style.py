@@ -45,7 +45,6 @@ RC: dict[RcKeyType, Any] = {
     "axes.labelcolor": INK,
     "text.color": INK,
     "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,

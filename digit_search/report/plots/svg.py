@@ -38,7 +38,7 @@ class Picture:
     is_wide: bool
 
 
-def draw(name: str, title: str, *, alt: str, caption: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> Picture:
+def draw(name: str, title: str, *, alt: str, paint: Callable[[Axes], None], caption: str = "", size: tuple[float, float] = HALF) -> Picture:
     """Make a figure with one pair of axes, let `paint` fill it, and return it as SVG.
 
     Args:
