@@ -76,7 +76,7 @@ def _draw_trial(axes: Axes, record: TrialRecord, *, is_faint: bool) -> None:
 
 def _scale_epochs(axes: Axes, epochs: Sequence[float]) -> None:
     low, high = min(epochs), max(epochs)
-    # Without it, the axis of a single report would show hundredths of an epoch.
+    # Without the 0.5, the axis of a single report would show hundredths of an epoch.
     pad = 0.03 * (high - low) or 0.5
     axes.set_xlim(low - pad, high + pad)
     ticks = sorted(set(epochs))
@@ -124,12 +124,11 @@ def _highlight(axes: Axes, records: Sequence[TrialRecord], best: int | None, con
 
 def _name_at_right(axes: Axes, named: Sequence[tuple[float, str, str]]) -> None:
     """Write texts (accuracy, text, colour) to the right of the axes at their accuracies, moved up where they would touch."""
-    bottom, top = (axes.transScale.transform((1, value))[1] for value in axes.get_ylim())
-    last = -math.inf
+    height = -math.inf
     for accuracy, text, color in sorted(named):
-        share = (axes.transScale.transform((1, accuracy))[1] - bottom) / (top - bottom)
-        last = max(share, last + LABEL_POINTS / AXES_POINTS)
-        axes.annotate(text, (1, last), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", color=color)
+        _, share = (axes.transScale + axes.transLimits).transform((1, accuracy))
+        height = max(share, height + LABEL_POINTS / AXES_POINTS)
+        axes.annotate(text, (1, height), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", color=color)
 
 
 def retrain_curves(record: RetrainRecord | None) -> list[Picture]:

@@ -13,12 +13,12 @@ from digit_search.report.parameters import ParamScale, param_scale, shown_params
 from digit_search.report.plots.search import scored_points
 from digit_search.report.plots.style import (
     ACCENT,
+    BEHIND_TEXT,
     FONT_POINTS,
     GRID,
     INK,
     MANY_TRIALS,
     MUTED,
-    PAPER,
     accuracy_ticks,
     error_decades,
     legend_above,
@@ -27,7 +27,6 @@ from digit_search.report.plots.style import (
 from digit_search.report.plots.svg import WIDE, Picture, draw, trial_link
 
 TOP_SHARE = 0.25
-BEHIND_TEXT = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 BEST, TOP, REST, BASELINE = "best", "best quarter", "other trials", "baseline"
 _STYLES: dict[str, dict[str, Any]] = {
     BEST: {"color": ACCENT, "linewidth": 2.8, "linestyle": "-", "zorder": 5},

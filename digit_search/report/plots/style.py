@@ -67,6 +67,9 @@ RC: dict[RcKeyType, Any] = {
 }
 
 
+BEHIND_TEXT = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """How an outcome is drawn: never distinguished only by its colour."""

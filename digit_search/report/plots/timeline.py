@@ -9,12 +9,12 @@ from matplotlib.patches import Patch
 from digit_search.records import TrialRecord
 from digit_search.report.formats import duration, one_line, percent, plural, time_unit
 from digit_search.report.plots.style import (
+    BEHIND_TEXT,
     FONT_POINTS,
     GRID,
     INK,
     LOOKS,
     MANY_TRIALS,
-    PAPER,
     legend_above,
     name_rows,
     write_above,
@@ -25,7 +25,6 @@ from digit_search.report.timeline import Lane, Reports, WorkClock, worker_lanes
 
 MAX_LANES = 48
 BAR_ALPHA = 0.3
-BEHIND_TEXT = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.2}
 AXIS_POINTS = 560
 """The approximate width of the axes in points."""
 

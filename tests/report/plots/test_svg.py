@@ -35,11 +35,11 @@ def test_the_ids_of_two_pictures_differ_and_their_references_fit():
     ids = []
     for name in ("first", "second"):
         svg = drawn(plot_with_links, name).svg
-        own = re.findall(r' id="([^"]+)"', svg)
+        defined = re.findall(r' id="([^"]+)"', svg)
         references = re.findall(r"url\(#([^)]+)\)", svg) + re.findall(r'<use href="#([^"]+)"', svg)
         assert references
-        assert set(references) <= set(own)
-        ids += own
+        assert set(references) <= set(defined)
+        ids += defined
     assert len(set(ids)) == len(ids)
 
 
