@@ -57,8 +57,9 @@ def _draw_history(axes: Axes, points: Sequence[Point], places: Sequence[float], 
     accuracies = [accuracy for _, accuracy in points]
     handles = axes.step(places, np.maximum.accumulate(accuracies), where="post", color=ACCENT, linewidth=2, label="best so far")
     outcomes = _draw_marks(axes, points, places, accuracies)
-    for accuracy in [accuracy for record, accuracy in points if record.origin is TrialOrigin.BASELINE][:1]:
-        handles.append(axes.axhline(accuracy, color=INK, linestyle=(0, (5, 1.5)), linewidth=1.2, label="baseline"))
+    baseline = next((accuracy for record, accuracy in points if record.origin is TrialOrigin.BASELINE), None)
+    if baseline is not None:
+        handles.append(axes.axhline(baseline, color=INK, linestyle=(0, (5, 1.5)), linewidth=1.2, label="baseline"))
     scale_accuracy(axes, accuracies)
     if len(places) == 1:
         axes.set_xticks(places, [number(places[0])])

@@ -1,6 +1,6 @@
 """The trials of each worker over time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,8 +25,9 @@ from digit_search.report.timeline import Lane, Reports, WorkClock, worker_lanes
 
 MAX_LANES = 48
 BAR_ALPHA = 0.3
+NUMBER_STYLE: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": FONT_POINTS - 1, "bbox": BEHIND_TEXT, "zorder": 3}
 AXIS_POINTS = 560
-"""The approximate width of the axes in points."""
+"""The approximate width of the axes in points, which decides which bars are long enough for a number."""
 
 
 def timeline(records: Sequence[TrialRecord], clock: WorkClock, reports: Reports | None = None) -> Picture | None:
@@ -46,9 +47,10 @@ def timeline(records: Sequence[TrialRecord], clock: WorkClock, reports: Reports 
         axes.barh(range(len(drawn)), total, height=0.72, color=GRID, alpha=0.6, zorder=1)
         for row, lane in enumerate(drawn):
             for record, start, stop in lane.trials:
-                bar: dict[str, Any] = {"y": row, "left": (start - begin) / unit, "width": (stop - start) / unit, "height": 0.72}
-                _draw_bar(axes, bar, record, trial_link(record.trial) if len(records) <= MANY_TRIALS else None)
-                _label_bar(axes, bar, record.trial, total)
+                left, width = (start - begin) / unit, (stop - start) / unit
+                _draw_bar(axes, row, left, width, record, has_link=len(records) <= MANY_TRIALS)
+                if width * AXIS_POINTS > (7 * len(str(record.trial)) + 4) * total:
+                    axes.text(left + width / 2, row, str(record.trial), **NUMBER_STYLE)
         _label_lanes(axes, drawn, end - begin)
         for moment, seconds in pauses:
             axes.axvline((moment - begin) / unit, color=INK, linewidth=1.4, linestyle=(0, (1, 1.2)), zorder=4)
@@ -71,18 +73,12 @@ def timeline(records: Sequence[TrialRecord], clock: WorkClock, reports: Reports 
     )
 
 
-def _draw_bar(axes: Axes, bar: Mapping[str, Any], record: TrialRecord, url: str | None) -> None:
+def _draw_bar(axes: Axes, row: int, left: float, width: float, record: TrialRecord, *, has_link: bool) -> None:
     look = LOOKS[record.status]
-    axes.barh(**bar, facecolor=look.color, alpha=BAR_ALPHA, linewidth=0.8, url=url, zorder=2)
+    bar: dict[str, Any] = {"left": left, "height": 0.72, "linewidth": 0.8, "url": trial_link(record.trial) if has_link else None}
+    axes.barh(row, width, facecolor=look.color, alpha=BAR_ALPHA, zorder=2, **bar)
     # matplotlib 3.11 ignores the transparency of a hatched bar's colour, so the hatch is a second bar.
-    axes.barh(**bar, facecolor="none", edgecolor=look.color, hatch=look.hatch, linewidth=0.8, url=url, zorder=2.5)
-
-
-def _label_bar(axes: Axes, bar: Mapping[str, Any], trial: int, total: float) -> None:
-    """Write the trial's number if the bar is long enough; `total` is the length of the axis."""
-    if bar["width"] * AXIS_POINTS > (7 * len(str(trial)) + 4) * total:
-        style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": FONT_POINTS - 1, "bbox": BEHIND_TEXT, "zorder": 3}
-        axes.text(bar["left"] + bar["width"] / 2, bar["y"], str(trial), **style)
+    axes.barh(row, width, facecolor="none", edgecolor=look.color, hatch=look.hatch, zorder=2.5, **bar)
 
 
 def _label_lanes(axes: Axes, lanes: Sequence[Lane], seconds: float) -> None:
