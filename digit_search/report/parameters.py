@@ -49,6 +49,10 @@ class ParamScale:
     def place(self, record: TrialRecord) -> float:
         return self.position(getattr(record.params, self.name))
 
+    def share(self, position: float) -> float:
+        """The position as a share of the axis, from 0 to 1; the middle if all trials have the same value."""
+        return (position - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+
     def step_aside(self, trial: int, ratio: float = 0.618034) -> float:
         """A small shift, so that equal values do not hide each other: by the golden ratio, so the same for the same trial."""
         return ((trial * ratio) % 1 - 0.5) * 0.4 if self.is_coarse else 0.0
