@@ -24,16 +24,11 @@ class Checkpoints(Protocol):
     def opened(self, step: int) -> AbstractContextManager[BinaryIO]:
         """Open a file to write, which becomes the checkpoint after `step` reports once it is complete.
 
-        Raises:
-            StorageError: if it cannot be written. The earlier checkpoints are kept.
+        Raises StorageError if it cannot be written; the earlier checkpoints are kept.
         """
 
     def contents(self, max_bytes: int) -> Iterator[tuple[str, bytes]]:
-        """The path or URI of each checkpoint, and its bytes.
-
-        Raises:
-            StorageError: if one cannot be read, or is larger than `max_bytes`.
-        """
+        """The path or URI of each checkpoint, and its bytes. Raises StorageError if it cannot be read or is larger than `max_bytes`."""
 
     def write_error(self, text: str) -> None:
         """Write the traceback of a failed trial into error.log, next to the checkpoints."""

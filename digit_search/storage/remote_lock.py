@@ -1,6 +1,6 @@
 """The lock of a run in an object store. No operating system releases it when the process that holds it dies, so it has to be renewed.
 
-The lock is the object `.lock`. A process that wants it first writes a claim, then lists the folder: of two that do this at the same time, at
+The lock is the object `.lock`. A process that wants it writes a claim first, then lists the folder: of two that do this at once, at
 least one sees the other's claim or lock, and gives up. Ages are differences between times of the store's clock.
 
 Conditional writes ("only if the object is unchanged") would replace the claims, about 15 lines of this file. But pyarrow (26) has none, and
