@@ -14,9 +14,8 @@ Nodes = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """How many trials run at a time, and what each gets."""
-
     workers: int
+    """How many trials run at a time."""
     cpus_per_trial: int
     gpus_per_trial: float
     """What each trial requests from Ray; 0 on a Mac whose Ray does not count the Apple GPU."""
@@ -38,13 +37,8 @@ class WorkerPlan:
 def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = False) -> WorkerPlan:
     """Decide how many trials run at a time and what each gets. A trial never spans two nodes.
 
-    Args:
-        settings: the user's limits.
-        nodes: what Ray counts on each node.
-        has_mps: this machine's torch can use an Apple GPU.
-
-    Raises:
-        ResourceError: if no trial fits on any node, or fewer fit than the settings require.
+    `has_mps`: this machine's torch can use an Apple GPU. Raises ResourceError if no trial fits on any node, or fewer than the settings
+    require.
     """
     # Ray 2.60 counts an Apple GPU only on Apple silicon where macOS reports it; earlier versions never do.
     is_uncounted = has_mps and len(nodes) == 1 and not _total(nodes, "GPU") and settings.gpus_per_trial != 0
@@ -69,7 +63,6 @@ def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = Fa
 
 
 def trials_that_fit(cpus: int, gpus: float, nodes: Nodes) -> int:
-    """How many trials fit on all nodes together."""
     return sum(_trials_on_node(cpus, gpus, node) for node in nodes)
 
 
@@ -79,7 +72,7 @@ def _trials_on_node(cpus: int, gpus: float, node: Mapping[str, float]) -> int:
     if gpus <= 0:
         return by_cpus
     num_gpus = node.get("GPU", 0.0)
-    # Without the small addition, three thirds of a GPU would count as two.
+    # Without 1e-9, rounding would let fewer trials share a GPU than fit.
     by_gpus = int(num_gpus) * int(1 / gpus + 1e-9) if gpus <= 1 else int(num_gpus // gpus)
     return min(by_cpus, by_gpus)
 
@@ -101,7 +94,7 @@ def _describe_nodes(nodes: Nodes) -> str:
 
 
 def mps_here() -> bool:
-    """Whether this machine's torch can use an Apple GPU. Elsewhere than on macOS, torch is not imported."""
+    """Whether this machine's torch can use an Apple GPU. torch is imported only on macOS."""
     if platform.system() != "Darwin":
         return False
     import torch
@@ -110,10 +103,9 @@ def mps_here() -> bool:
 
 
 def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]) -> None:
-    """Check that torch can use the GPUs that the trials will get, as far as this machine can tell.
+    """Say so if torch cannot use the GPUs that the trials will get, as far as this machine can tell.
 
-    Raises:
-        ResourceError: if an Apple GPU lacks operators that the training needs.
+    Raises ResourceError if an Apple GPU lacks operators that the training needs.
     """
     if not plan.gpus_per_trial and not plan.uses_mps:
         return
