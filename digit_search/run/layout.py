@@ -112,7 +112,7 @@ class RunFolder:
                 delete_checkpoints(self.trial(trial))
 
     def delete_temporary_files(self) -> None:
-        """Delete the half-written files of killed processes. Call it with the lock held, and before any worker writes."""
+        """Delete the half-written files of killed processes. Call this with the lock held, before any worker writes."""
         for folder in (self.path, self.retraining, *self.retraining.glob("*/"), *self.tune.glob("*/")):
             delete_temporary_files(folder)
 
@@ -145,10 +145,9 @@ def delete_checkpoints(folder: Path) -> None:
 
 
 def check_new_run(results: Path, name: str) -> RunFolder:
-    """Return the folder that a new run of this name would have, without creating anything.
+    """Return the folder that a new run of this name would have. Nothing is created.
 
-    Raises:
-        RunFolderError: if the name is not allowed or is taken, or `results` is a file.
+    Raises RunFolderError if the name is not allowed or is taken, or `results` is a file.
     """
     folder = RunFolder(results / check_run_name(name))
     if results.exists() and not results.is_dir():
@@ -163,11 +162,7 @@ def check_new_run(results: Path, name: str) -> RunFolder:
 
 
 def create_run_folder(results: Path, name: str) -> RunFolder:
-    """Create the folder of a new run.
-
-    Raises:
-        RunFolderError: as `check_new_run`, or if the folder cannot be created.
-    """
+    """Create the folder of a new run. Raises RunFolderError as `check_new_run` does, or if the folder cannot be created."""
     folder = check_new_run(results, name)
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -199,8 +194,7 @@ def _check_only_files(folder: Path) -> None:
 def open_run_folder(run: str, results: Path) -> RunFolder:
     """Find a run by its name in the results folder, or by its path.
 
-    Raises:
-        RunFolderError: if there is no such run, or something in its folder is neither a file nor a folder.
+    Raises RunFolderError if there is no such run, or something in its folder is neither a file nor a folder.
     """
     for path in (results / run, Path(run)):
         folder = RunFolder(path)

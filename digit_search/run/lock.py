@@ -16,8 +16,7 @@ LOCK = ".lock"
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, without waiting for it. The system releases it when the process ends, however it ends.
 
-    Raises:
-        RunFolderError: if another process holds it, or the file cannot be opened or locked.
+    Raises RunFolderError if another process holds it, or the file cannot be opened or locked.
     """
     path = folder / LOCK
     try:

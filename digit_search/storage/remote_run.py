@@ -61,11 +61,11 @@ class RemoteRunFolder(RunFolder):
         try:
             self._delete_checkpoints(lambda folder, step: folder in folders)
         except StorageError as error:
-            # The next trial that ends tries again. This must not end the search.
+            # This must not end the search; the next trial that ends tries again.
             logger.warning("%s", error)
 
     def _delete_checkpoints(self, is_unwanted: Callable[[str, int], bool]) -> None:
-        """Delete those checkpoints of the trials of which `is_unwanted(folder, step)` is true."""
+        """Delete the trials' checkpoints for which `is_unwanted(folder, step)` is true."""
         trials = self.remote.child(self.tune.name)
         for name in trials.files():
             folder, _, file = name.partition("/")
@@ -122,16 +122,17 @@ class RemoteRunFolder(RunFolder):
             return
         if not is_newest or not self.config.is_file():
             self._delete_run_files()
-            sync.pull(with_trainings=True)
-        self._check_is_run()
+            self.pull(sync, with_trainings=True)
         self._delete_unknown_checkpoints()
 
-    def _check_is_run(self) -> None:
+    def pull(self, sync: RunSync, *, with_trainings: bool) -> None:
+        """Download the run. Raises RunFolderError if there is none."""
+        sync.pull(with_trainings=with_trainings)
         if not self.config.is_file():
             raise RunFolderError(f"{self.remote.uri}: expected a run, found none; there is no {self.display_path(self.config)}")
 
     def _delete_run_files(self) -> None:
-        # config.toml first: without it, what is left after a crash is not taken for a run.
+        # config.toml first: without it, what a crash leaves does not count as a run.
         self.config.unlink(missing_ok=True)
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -147,7 +148,7 @@ class RemoteRunFolder(RunFolder):
                 self.path.parent.rmdir()
 
     def _delete_unknown_checkpoints(self) -> None:
-        """Delete the checkpoints of reports that are not in the events, which lack the last seconds if the driver died with its machine.
+        """Delete the checkpoints of reports that are not in the events. The last seconds are missing there if the driver's machine died.
 
         A checkpoint may be one report ahead, since it is written before its report.
         """
@@ -179,7 +180,7 @@ class RemoteRunFolder(RunFolder):
 
 
 def working_copy(remote: Remote) -> Path:
-    """The local folder in which a run of the store is worked on: it is in the user's cache folder."""
+    """The local folder, in the user's cache folder, in which a run of the store is worked on."""
     folder = hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
     return platformdirs.user_cache_path("digit_search") / "runs" / folder / check_run_name(remote.name)
 
@@ -190,12 +191,7 @@ def remote_run(remote: Remote, *, is_new: bool = False) -> RemoteRunFolder:
 
 
 def check_new_remote_run(remote: Remote) -> None:
-    """Check that a new run can have this folder.
-
-    Raises:
-        RunFolderError: if there is a run already.
-        StorageError: if the store cannot be reached.
-    """
+    """Raise RunFolderError if there is a run already, StorageError if the store cannot be reached."""
     if any(name not in FILES_BEFORE_CONFIG and not name.startswith(CLAIMS) for name in remote.files()):
         raise RunFolderError(f"{remote.uri}: there is a run of this name already; choose another --name, or continue that run with: resume")
 
@@ -204,15 +200,12 @@ def check_new_remote_run(remote: Remote) -> None:
 def snapshot(remote: Remote) -> Iterator[RunFolder]:
     """The run's files as they are now, in a temporary folder. What is changed there, such as the report, is uploaded at the end.
 
-    Raises:
-        RunFolderError: if there is no run.
-        StorageError: if the store cannot be read or written.
+    Raises RunFolderError if there is no run, StorageError if the store cannot be read or written.
     """
     with TemporaryDirectory() as temporary:
         folder = RemoteRunFolder(Path(temporary) / check_run_name(remote.name), remote)
         folder.path.mkdir()
         sync = RunSync(folder, remote)
-        sync.pull(with_trainings=False)
-        folder._check_is_run()
+        folder.pull(sync, with_trainings=False)
         yield folder
         sync.push()
