@@ -18,14 +18,14 @@ from ray._private.authentication.authentication_token_setup import (
     ensure_token_if_auth_enabled,
     maybe_enable_token_auth_if_token_available,
 )
+from ray._private.runtime_env import constants
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, and missing from its stub file
 from ray.tune.experiment import Trial
 from ray.tune.trainable import wrap_function
 
-JOB_CONFIG_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Environment variable that `ray job submit` sets to the job's configuration, as JSON. Ray 2.60.0:
-`ray._private.runtime_env.constants.RAY_JOB_CONFIG_JSON_ENV_VAR`. Ray has no public way to find out, before ray.init, whether a program is a
-submitted job."""
+JOB_CONFIG_VARIABLE = constants.RAY_JOB_CONFIG_JSON_ENV_VAR
+"""Environment variable that `ray job submit` sets to the job's configuration, as JSON. Ray 2.60.0 has no public way to find out, before
+ray.init, whether a program is a submitted job."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import ray
 from ray.exceptions import RayError
 
-from digit_search.cluster.placement import WorkerPlan, trials_that_fit
+from digit_search.cluster.placement import WorkerPlan, counted, trials_that_fit
 from digit_search.cluster.storage_probe import StorageProbe
 from digit_search.errors import RayLostError
 from digit_search.private_api import search_jobs
@@ -129,7 +129,7 @@ class Capacity:
 
     def _tell(self, nodes: int, searches: int, limit: int) -> None:
         others = f", shared by {searches} searches" if searches > 1 else ""
-        text = f"the cluster has {nodes} node{'s' if nodes != 1 else ''}{others}: {limit} trial{'s' if limit != 1 else ''} at a time"
+        text = f"the cluster has {counted(nodes, 'node')}{others}: {counted(limit, 'trial')} at a time"
         if self._last_text and text != self._last_text:
             self._say(text)
         self._last_text = text

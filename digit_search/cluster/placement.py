@@ -24,14 +24,14 @@ class WorkerPlan:
 
     def describe(self, nodes: Nodes) -> str:
         """One line for the user, e.g. `32 CPUs, 4 GPUs: 16 trials at a time, 1 CPU and 0.25 GPU each`."""
-        gpus = _count(_total(nodes, "GPU"), "GPU") if self.gpus_per_trial else "no GPU used"
+        gpus = counted(_total(nodes, "GPU"), "GPU") if self.gpus_per_trial else "no GPU used"
         if self.uses_mps:
             gpus = "Apple GPU"
-        available = f"{_count(_total(nodes, 'CPU'), 'CPU')}, {gpus}"
+        available = f"{counted(_total(nodes, 'CPU'), 'CPU')}, {gpus}"
         if len(nodes) > 1:
             available = f"{len(nodes)} nodes, {available}"
-        each = _count(self.cpus_per_trial, "CPU") + (f" and {self.gpus_per_trial:g} GPU" if self.gpus_per_trial else "")
-        return f"{available}: {_count(self.workers, 'trial')} at a time, {each} each"
+        each = counted(self.cpus_per_trial, "CPU") + (f" and {self.gpus_per_trial:g} GPU" if self.gpus_per_trial else "")
+        return f"{available}: {counted(self.workers, 'trial')} at a time, {each} each"
 
 
 def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = False) -> WorkerPlan:
@@ -48,7 +48,7 @@ def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = Fa
     if gpus == "auto":
         gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
     num_fit = trials_that_fit(settings.cpus_per_trial, gpus, nodes)
-    needs = f"{_count(settings.cpus_per_trial, 'CPU')} and {_count(gpus, 'GPU')}"
+    needs = f"{counted(settings.cpus_per_trial, 'CPU')} and {counted(gpus, 'GPU')}"
     if num_fit < 1:
         raise ResourceError(
             f"one trial needs {needs} on one node, but Ray has {_describe_nodes(nodes)}; "
@@ -81,13 +81,13 @@ def _total(nodes: Nodes, resource: str) -> float:
     return sum(node.get(resource, 0.0) for node in nodes)
 
 
-def _count(number: float, noun: str) -> str:
+def counted(number: float, noun: str) -> str:
     return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _describe_nodes(nodes: Nodes) -> str:
     """What the nodes have, e.g. `1 CPU and 0 GPUs on each of 2 nodes, 8 CPUs and 1 GPU on one node`."""
-    kinds = Counter(f"{_count(node.get('CPU', 0), 'CPU')} and {_count(node.get('GPU', 0), 'GPU')}" for node in nodes)
+    kinds = Counter(f"{counted(node.get('CPU', 0), 'CPU')} and {counted(node.get('GPU', 0), 'GPU')}" for node in nodes)
     if len(nodes) == 1:
         return next(iter(kinds))
     return ", ".join(f"{kind} on {f'each of {number} nodes' if number > 1 else 'one node'}" for kind, number in kinds.items()) or "no nodes"

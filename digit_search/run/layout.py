@@ -41,6 +41,8 @@ class RunFolder:
     """The paths of one run's files. They need not exist."""
 
     path: Path
+    is_local = True
+    """Whether the run is kept in `path`; otherwise `path` is the working copy of a run in an object store."""
 
     config = _InFolder("config.toml")
     environment = _InFolder("environment.json")
@@ -68,11 +70,6 @@ class RunFolder:
     @property
     def name(self) -> str:
         return self.path.name
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the run is kept in `path`; otherwise `path` is the working copy of a run in an object store."""
-        return True
 
     @property
     def location(self) -> str:

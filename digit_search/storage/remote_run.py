@@ -40,10 +40,7 @@ class RemoteRunFolder(RunFolder):
 
     remote: Remote
     is_new: bool = False
-
-    @property
-    def is_local(self) -> bool:
-        return False
+    is_local = False
 
     @property
     def location(self) -> str:
@@ -179,15 +176,11 @@ class RemoteRunFolder(RunFolder):
                 ) from error
 
 
-def working_copy(remote: Remote) -> Path:
-    """The local folder, in the user's cache folder, in which a run of the store is worked on."""
-    folder = hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
-    return platformdirs.user_cache_path("digit_search") / "runs" / folder / check_run_name(remote.name)
-
-
 def remote_run(remote: Remote, *, is_new: bool = False) -> RemoteRunFolder:
-    """A run in the store. This sends no request; `locked` does."""
-    return RemoteRunFolder(working_copy(remote), remote, is_new)
+    """A run in the store, whose working copy is in the user's cache folder. This sends no request; `locked` does."""
+    folder = hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
+    path = platformdirs.user_cache_path("digit_search") / "runs" / folder / check_run_name(remote.name)
+    return RemoteRunFolder(path, remote, is_new)
 
 
 def check_new_remote_run(remote: Remote) -> None:
