@@ -89,8 +89,8 @@ def load_token(*, turn_on: bool) -> bool:
 def cluster_metadata(address: str, timeout_seconds: float) -> dict[str, str]:
     """What a cluster's head says about itself, e.g. "ray_version" and "python_version".
 
-    Ray 2.60.0: `ray._raylet.GcsClient.internal_kv_get`. The public ray.init compares versions too, but tries for 20 to 40 s before it says
-    that nobody answers. So does this call, whose timeout does not cover connecting, but it can be made in a thread.
+    Ray 2.60.0: `ray._raylet.GcsClient.internal_kv_get`. The public ray.init compares versions too, but tries for 20 to 40 s before it fails
+    if there is no answer. So does this call, whose timeout does not include connecting, but a thread can make it.
 
     Raises:
         AuthenticationError: if the cluster does not accept our token.

@@ -1,4 +1,4 @@
-"""A cluster that somebody else started: which one to join, whether that is possible, and how its workers get our code."""
+"""A cluster that this program did not start: which one to join, whether that is possible, and how its workers get our code."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def check_cluster(address: str) -> str:
     """
     host_and_port = _host_and_port(address)
     _check_listens(host_and_port)
-    # The address may come from somebody else's configuration, so it does not get the token in ~/.ray, which was not provided for it.
+    # The address may come from another person's configuration. So it gets a token that was given for this run, not the one in ~/.ray.
     has_given_token = address == "auto" or bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
     try:
         has_token = load_token(turn_on=has_given_token)

@@ -35,15 +35,10 @@ def node_resources() -> list[dict[str, float]]:
 def send_chatter_to(log: Path) -> None:
     """Write the log messages of Ray and Optuna, and Python's warnings, to a file and nowhere else.
 
-    The handler belongs to the root logger, because ray.init (2.60) removes those of its own logger.
+    The handler belongs to the root logger, because ray.init (2.60) removes the handlers of Ray's logger.
     """
-    root = logging.getLogger()
-    for old_handler in list(root.handlers):
-        root.removeHandler(old_handler)
-        old_handler.close()
     handler = logging.FileHandler(log, delay=True, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.addHandler(handler)
+    logging.basicConfig(handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.captureWarnings(True)
     # An exception in a library's thread goes to the log as well. A log that cannot be written, on a full disk, must not print tracebacks.
     threading.excepthook = lambda error: logger.error("exception in a thread", exc_info=error.exc_value)
@@ -53,7 +48,7 @@ def send_chatter_to(log: Path) -> None:
     ray_logger = logging.getLogger("ray")
     ray_logger.handlers.clear()
     ray_logger.propagate = True
-    # It warns about every trial without a result.json. We write none, because our own records replace it.
+    # This logger warns about every trial without a result.json. We write none, because our records replace it.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
 
 

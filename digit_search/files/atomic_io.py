@@ -20,7 +20,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        # "x" does not follow a link that somebody put there.
+        # "x" does not follow a link that a stranger put there.
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
             yield file

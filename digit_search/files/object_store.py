@@ -79,7 +79,7 @@ class Remote:
         """Copy a local file to the store, or only its first `max_bytes` bytes.
 
         Raises:
-            FileNotFoundError: if there is no such local file.
+            FileNotFoundError: if the local file does not exist.
             StorageError: also if it cannot be read.
         """
         try:
@@ -109,12 +109,12 @@ class Remote:
         self._request(name, "written", write)
 
     def get(self, name: str, max_bytes: int) -> bytes | None:
-        """The content of a file; None if there is no such file. Raises StorageError if it is larger than `max_bytes`."""
+        """The content of a file; None if it does not exist. Raises StorageError if it is larger than `max_bytes`."""
         content = io.BytesIO()
         return content.getvalue() if self._read(name, content, max_bytes) else None
 
     def download(self, name: str, path: Path, max_bytes: int) -> bool:
-        """Copy a file from the store to a new local file; return False if there is no such file.
+        """Copy a file from the store to a new local file; return False if it does not exist.
 
         Raises:
             StorageError: also if it is larger than `max_bytes`.

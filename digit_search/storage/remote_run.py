@@ -74,7 +74,7 @@ class RemoteRunFolder(RunFolder):
         """Be the only process that works on this run, here and in the store. At the end the working copy is uploaded and deleted.
 
         Raises:
-            RunFolderError: if another process works on it, there is no such run, or the name of a new one is taken.
+            RunFolderError: if another process works on it, it does not exist, or the name of a new one is taken.
             StorageError: if the store cannot be reached.
             SearchError: if the upload fails at the end, or another process has taken over the run.
         """
@@ -107,7 +107,7 @@ class RemoteRunFolder(RunFolder):
         return file.read_text(encoding="utf-8")
 
     def _has_more_events(self) -> bool:
-        """Whether the working copy is ahead of the store, in which somebody deleted the lock or all files."""
+        """Whether the working copy is ahead of the store, in which a user deleted the lock or all files."""
         stored = self.remote.files().get(self.events.name)
         return self.events.is_file() and (stored is None or stored.size <= self.events.stat().st_size)
 
