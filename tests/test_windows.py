@@ -100,7 +100,7 @@ def run_command(*argv: object) -> tuple[object, str]:
 
 def read_test_csv(path: Path) -> object:
     try:
-        from digit_search.data import read_test
+        from digit_search.data.reader import read_test
 
         return read_test(path).num_rows
     except Exception as error:  # noqa: BLE001

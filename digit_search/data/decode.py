@@ -1,6 +1,6 @@
 """From blocks of CSV lines to numbers: plain integers in a few vectorised passes, everything else with pyarrow's CSV reader."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,17 +10,6 @@ from digit_search.data.table import byte_view
 
 _NEWLINE, _COMMA, _ZERO = b"\n,0"
 _NUMBERS_ONLY = b'0123456789,"\n \t'
-PART_BYTES = 1 << 16
-"""How much is decoded at once. From 256 KiB on it took twice as long: glibc returned the scratch arrays to the system after each part."""
-
-
-def _parts(text: bytes) -> Iterator[memoryview]:
-    """Views of whole lines, of about `PART_BYTES` each."""
-    start = 0
-    while start < len(text):
-        end = text.find(b"\n", start + PART_BYTES) + 1 or len(text)
-        yield memoryview(text)[start:end]
-        start = end
 
 
 def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
@@ -35,16 +24,6 @@ def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
     Returns:
         uint8 [lines, num_columns].
     """
-    decoded = []
-    for part in _parts(text):
-        cells = _decode_part(part, num_columns)
-        if cells is None:
-            return None
-        decoded.append(cells)
-    return decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
-
-
-def _decode_part(text: memoryview, num_columns: int) -> np.ndarray | None:
     if len(text) < 2 * num_columns:
         return None
     codes = np.frombuffer(text, np.uint8)
@@ -92,10 +71,7 @@ def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarra
 
 
 def decode_csv(text: bytes, names: Sequence[str]) -> np.ndarray:
-    r"""Decode lines with pyarrow's CSV reader: quotes, blanks around a number and leading zeros are allowed.
-
-    Returns:
-        uint8 [lines, columns].
+    """Decode lines to uint8 [lines, columns] with pyarrow's CSV reader: quotes, blanks around a number and leading zeros are allowed.
 
     Raises:
         pa.ArrowInvalid: if a line is not one integer from 0 to 255 for each column.

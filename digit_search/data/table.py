@@ -21,20 +21,21 @@ def build_table(labels: pa.Buffer | None, pixels: pa.Buffer) -> pa.Table:
         labels: one byte for each row, or None for a table without labels.
         pixels: `NUM_PIXELS` bytes for each row, row after row.
     """
-    values = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pixels])
-    columns = [pa.FixedSizeListArray.from_arrays(values, NUM_PIXELS)]
+    rows = pa.FixedSizeListArray.from_arrays(_byte_array(pixels), NUM_PIXELS)
     if labels is None:
-        return pa.Table.from_arrays(columns, schema=TEST_SCHEMA)
-    return pa.Table.from_arrays([pa.Array.from_buffers(pa.uint8(), labels.size, [None, labels]), *columns], schema=TRAIN_SCHEMA)
+        return pa.Table.from_arrays([rows], schema=TEST_SCHEMA)
+    return pa.Table.from_arrays([_byte_array(labels), rows], schema=TRAIN_SCHEMA)
+
+
+def _byte_array(buffer: pa.Buffer) -> pa.UInt8Array:
+    return pa.Array.from_buffers(pa.uint8(), buffer.size, [None, buffer])
 
 
 def _only_chunk(table: pa.Table, name: str) -> pa.Array:
-    if name not in table.column_names:
-        raise DataError(f"expected a table of digits with the column {name}, found the columns {', '.join(table.column_names)}")
     column = table.column(name)
     if column.num_chunks != 1:
         # combine_chunks() would copy the whole column, and each worker would then hold a copy.
-        raise DataError(f"expected the column {name} in one chunk, found {column.num_chunks}; read the table with digit_search.data")
+        raise DataError(f"expected the column {name} in one chunk, found {column.num_chunks}; read the table with digit_search.data.reader")
     return column.chunk(0)
 
 
@@ -52,7 +53,7 @@ def pixel_view(table: pa.Table) -> np.ndarray:
     """View the pixels as uint8 [rows, 784], read-only, in the table's own memory.
 
     Raises:
-        DataError: if the table has no such column or not exactly one chunk.
+        DataError: if the column has not exactly one chunk.
     """
     rows = _only_chunk(table, "pixels")
     # flatten() would handle the offset, but imports pyarrow.compute first, which takes 80 ms.
@@ -63,6 +64,6 @@ def label_view(table: pa.Table) -> np.ndarray:
     """View the labels as uint8 [rows], read-only, in the table's own memory.
 
     Raises:
-        DataError: if the table has no such column or not exactly one chunk.
+        DataError: if the column has not exactly one chunk.
     """
     return byte_view(_only_chunk(table, "label"))
