@@ -133,11 +133,10 @@ def test_the_manifest_asks_for_our_versions_a_token_and_gpus_from_none_on():
 
 @pytest.mark.parametrize("name", [*LAUNCHED, "kuberay_job.yaml"])
 def test_the_commands_in_the_files_are_ones_that_the_command_line_takes(name):
-    from digit_search.cli import parse
+    from digit_search.cli import parse, search_flags
 
     text = (FOLDER / name).read_text().replace("\\\n#", "")
     commands = re.findall(r"python tune_main\.py (.*)", text)
     assert commands
     for command in commands:
-        arguments = parse(command.split())
-        assert arguments.samples
+        assert search_flags(parse(command.split()))["search.samples"]
