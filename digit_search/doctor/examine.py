@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digit_search.doctor import cluster, devices, libraries, machine
+from digit_search.data.source import find_digits
+from digit_search.doctor import libraries, machine
 from digit_search.doctor.finding import OK, PROBLEM, WARNING, Finding, guarded, ok, problem, problem_of, warning
-from digit_search.errors import ConfigError, DataError, ResourceError
+from digit_search.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
-    from digit_search.config.settings import RunSettings
+    from digit_search.config.settings import RaySettings, RunSettings
 
 NAME_WIDTH = 18
 
@@ -32,16 +33,16 @@ def examine(options: DoctorOptions, say: Callable[[str], None], *, as_json: bool
     Raises:
         ResourceError: after all findings, if one of them is a problem.
     """
-    findings: list[Finding] = []
+    if as_json:
+        findings = list(all_findings(options))
+        say(json.dumps([asdict(finding) for finding in findings], indent=2))
+        conclude(findings)
+        return
+    findings = []
     for finding in all_findings(options):
         findings.append(finding)
-        if not as_json:
-            say(line_of(finding))
-    if as_json:
-        say(json.dumps([asdict(finding) for finding in findings], indent=2))
-    summary = conclude(findings)
-    if not as_json:
-        say(summary)
+        say(line_of(finding))
+    say(conclude(findings))
 
 
 def conclude(findings: Sequence[Finding]) -> str:
@@ -79,9 +80,9 @@ def all_findings(options: DoctorOptions) -> Iterator[Finding]:
         yield from guarded("/dev/shm", lambda: machine.check_shared_memory(ray.object_store_mib if ray else 256))
     yield from guarded("results", lambda: machine.check_results(options.results))
     yield from guarded("data", lambda: check_data(settings.data.dir if settings else "auto"))
-    yield from guarded("devices", devices.check_devices)
+    yield from guarded("devices", _check_devices)
     if ray:
-        yield from guarded("Ray", lambda: cluster.check_ray(ray))
+        yield from guarded("Ray", lambda: _check_ray(ray))
     else:
         yield problem("Ray", "not tried, because the settings cannot be read", "see above")
 
@@ -92,19 +93,14 @@ def read_settings(options: DoctorOptions) -> "tuple[RunSettings | None, list[Fin
         from digit_search.config.loading import load_settings
 
         settings = load_settings(options.config, flags={"ray.address": options.address, "data.dir": options.data})
-    except ConfigError as error:
-        remedy = "correct the configuration; configs/default.toml shows every setting"
-        return None, [problem("settings", " ".join(str(error).split()), remedy)]
     except Exception as error:  # noqa: BLE001
-        # pydantic, or what it needs, is missing or broken.
+        # A setting is wrong; or pydantic, or what it needs, is missing or broken.
         return None, [problem_of("settings", error)]
     return settings, [ok("settings", str(options.config))] if options.config else []
 
 
 def check_data(folder: str) -> Iterator[Finding]:
     """Whether the CSV files are there. A run reads them within seconds, so their content is not checked here."""
-    from digit_search.data.source import find_digits
-
     try:
         source = find_digits(folder)
     except DataError as error:
@@ -115,3 +111,18 @@ def check_data(folder: str) -> Iterator[Finding]:
         yield warning("data", "only the embedded sample of 5,000 digits", remedy)
     else:
         yield ok("data", f"{source.train}, {source.test}")
+
+
+# These two need libraries that may be missing or broken. They are imported inside the check, so that this becomes a finding.
+
+
+def _check_devices() -> Iterator[Finding]:
+    from digit_search.doctor.devices import check_devices
+
+    yield from check_devices()
+
+
+def _check_ray(settings: "RaySettings") -> Iterator[Finding]:
+    from digit_search.doctor.cluster import check_ray
+
+    yield from check_ray(settings)

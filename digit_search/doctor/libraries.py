@@ -25,6 +25,11 @@ def installed_version(name: str) -> str | None:
         return None
 
 
+def without_build(version: str) -> str:
+    """Builds of one version for different CUDAs, such as 2.14.1+cu130, are the same version."""
+    return version.partition("+")[0]
+
+
 def check_libraries(
     requirements: Path = REQUIREMENTS,
     installed: Callable[[str], str | None] = installed_version,
@@ -56,8 +61,7 @@ def _check_library(name: str, expected: str, version: str | None, load: Callable
     except Exception as error:  # noqa: BLE001
         # A library built for another machine, or for another version of a library, raises anything.
         return problem(name, f"{version} cannot be imported: {one_line(error)}", f"pip install --force-reinstall {name}=={expected}")
-    # A build for a certain CUDA, such as 2.14.1+cu130, is the same version.
-    if version.partition("+")[0] != expected:
+    if without_build(version) != expected:
         return warning(name, f"{version}; this project is tested with {expected}", INSTALL)
     return None
 
