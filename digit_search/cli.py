@@ -162,10 +162,16 @@ def _write_comparison(folders: Sequence["RunFolder"], arguments: argparse.Namesp
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    from digit_search.doctor.examine import DoctorOptions, examine
+    from digit_search.doctor.examine import examine
 
-    options = DoctorOptions(arguments.address, arguments.data, arguments.doctor_config, arguments.results)
-    examine(options, say, as_json=arguments.json)
+    examine(
+        say,
+        address=arguments.address,
+        data=arguments.data,
+        config=arguments.doctor_config,
+        results=arguments.results,
+        as_json=arguments.json,
+    )
 
 
 # The options

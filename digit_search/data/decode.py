@@ -13,16 +13,10 @@ _NUMBERS_ONLY = b'0123456789,"\n \t'
 
 
 def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
-    r"""Decode lines of unquoted integers from 0 to 255; return None if there is anything else in them.
+    r"""Decode lines of at least two unquoted integers from 0 to 255, each line ending with `\n`, to uint8 [lines, num_columns].
 
-    pyarrow 26's CSV reader takes about 25 ns a number, as pandas does; these passes over bytes take a fifth of that.
-
-    Args:
-        text: lines that end with `\n`.
-        num_columns: at least 2.
-
-    Returns:
-        uint8 [lines, num_columns].
+    Returns None if there is anything else in them. pyarrow 26's CSV reader takes about 25 ns a number, as pandas does; these passes over
+    bytes take a fifth of that.
     """
     if len(text) < 2 * num_columns:
         return None
@@ -52,12 +46,7 @@ def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
 def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For every byte: the number formed by the up to three digits directly before it (modulo 256), and that number's hundreds digit.
 
-    Args:
-        digits: uint8 [bytes], 0 for a byte that is not a digit.
-        is_digit: uint8 [bytes], 0 or 1.
-
-    Returns:
-        uint8 [bytes] and uint8 [bytes - 3]; the second begins at the fourth byte.
+    All are uint8 [bytes], but the hundreds digits begin at the fourth byte. `digits` has 0 for a byte that is not a digit.
     """
     values = np.empty_like(digits)
     values[0], values[1] = 0, digits[0]

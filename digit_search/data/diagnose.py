@@ -53,13 +53,7 @@ def _line_problem(line: bytes, names: Sequence[str]) -> tuple[str, str]:
 
 
 def row_error(path: Path, text: bytes, names: Sequence[str], first_row: int, reason: str) -> DataError:
-    """The error about the first wrong row of a block of lines.
-
-    Args:
-        names: the columns in the file's order.
-        first_row: number of the block's first row, counted from 1 after the header.
-        reason: added if no row looks wrong.
-    """
+    """The error about the first wrong row of a block of lines, or with the reason if no row looks wrong. Rows count from 1."""
     lines = text.split(b"\n")[:-1]
     for row, line in enumerate(lines, start=first_row):
         column, problem = _line_problem(line, names)
@@ -72,11 +66,8 @@ def row_error(path: Path, text: bytes, names: Sequence[str], first_row: int, rea
 def parse_header(path: Path, header: bytes, labelled: bool) -> list[str]:
     """Return the columns in the file's order: `label` if labelled, and `pixel0` to `pixel783`, each once.
 
-    Args:
-        header: the first line without its line end.
-
     Raises:
-        DataError: if the header is anything else.
+        DataError: if the header, the first line without its line end, is anything else.
     """
     wanted = "label,pixel0,...,pixel783" if labelled else "pixel0,...,pixel783"
     if kind := _not_text(header):

@@ -33,11 +33,7 @@ class Digits:
 
 
 def load_digits(dir: str, *, max_csv_bytes: int) -> Digits:
-    """Find and read train.csv, test.csv and, if it is beside them, test_labels.csv.
-
-    Args:
-        dir: as for `find_digits`.
-        max_csv_bytes: a CSV that unpacks to more is refused.
+    """Find and read train.csv, test.csv and, if it is beside them, test_labels.csv. `dir` is as for `find_digits`.
 
     Raises:
         DataError: if a file is missing or not what it should be.
