@@ -1,4 +1,4 @@
-"""How the settings of a run are put together: defaults, then a TOML file, then `--set`, then flags; the result is checked once."""
+"""The settings of a run, put together from the defaults, a TOML file, `--set` and flags. The result is checked once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

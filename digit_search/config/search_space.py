@@ -1,4 +1,4 @@
-"""The space that a search explores: ranges and choices of parameters, each checked against what the parameter may be at all."""
+"""The space that a search explores: ranges and choices of parameters, each checked against the parameter's own limits."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
@@ -23,7 +23,7 @@ class IntRange(Settings):
     high: int
     log: bool = False
     when: dict[str, ParamValue] = Field(default_factory=dict)
-    """Searched only in trials whose other parameters have these values; otherwise its fixed setting is used."""
+    """Searched only in trials whose other parameters have these values; in other trials its fixed setting is used."""
 
 
 class FloatRange(Settings):
