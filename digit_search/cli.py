@@ -164,14 +164,8 @@ def _write_comparison(folders: Sequence["RunFolder"], arguments: argparse.Namesp
 def _doctor(arguments: argparse.Namespace) -> None:
     from digit_search.doctor.examine import examine
 
-    examine(
-        say,
-        address=arguments.address,
-        data=arguments.data,
-        config=arguments.doctor_config,
-        results=arguments.results,
-        as_json=arguments.json,
-    )
+    options = {"address": arguments.address, "data": arguments.data, "config": arguments.doctor_config, "results": arguments.results}
+    examine(say, **options, as_json=arguments.json)
 
 
 # The options
