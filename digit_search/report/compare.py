@@ -13,7 +13,7 @@ from digit_search.report.formats import MISSING, flatten
 from digit_search.report.importance import Importance, Placed, importances, placed
 from digit_search.report.run_data import RunData, load_run_data
 from digit_search.report.summary import Score, Summary, summarize
-from digit_search.report.tables import epoch_cell, number_cell, text_cell, to_csv
+from digit_search.report.tables import Cell, to_csv, whole
 from digit_search.report.timeline import WorkClock
 from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import ranked
@@ -85,8 +85,9 @@ class Comparison:
     def to_csv(self) -> str:
         """One row for each run; the settings that differ are the last columns."""
         rows = [_csv_cells(run) for run in self.runs]
-        settings = [[text_cell(values[index]) for values in self.settings.values()] for index in range(len(rows))]
-        return to_csv([*rows[0], *self.settings], ([*row.values(), *more] for row, more in zip(rows, settings, strict=True)))
+        for index, row in enumerate(rows):
+            row |= {key: values[index] for key, values in self.settings.items()}
+        return to_csv(list(rows[0]), (list(row.values()) for row in rows))
 
 
 def compare(folders: Sequence[RunFolder]) -> Comparison:
@@ -183,13 +184,13 @@ def _verdict(best: ComparedRun, winner: Score, other: ComparedRun, second: Score
     text = f"{best.letter}'s winner, trial {winner.trial}, {difference} {other.letter}'s, trial {second.trial}"
     n, other_n = best.summary.num_validation, other.summary.num_validation
     if not n or not other_n:
-        return f"{text}; nobody can say whether that is more than chance, because the number of validation digits is unknown."
+        return f"{text}; it is unknown whether that is more than chance, because no file says how many validation digits there were."
     if tied(winner.accuracy, second.accuracy, n, other_n):
         return f"{text}: chance explains this difference, they are tied."
     return f"{text}: more than chance explains."
 
 
-def _csv_cells(run: ComparedRun) -> dict[str, str]:
+def _csv_cells(run: ComparedRun) -> dict[str, Cell]:
     """The run's cells by column, without its settings."""
     summary, cost = run.summary, run.summary.cost
     winner, baseline, final = summary.winner, summary.baseline, summary.final_model
@@ -197,26 +198,26 @@ def _csv_cells(run: ComparedRun) -> dict[str, str]:
     test_low, test_high = (final and final.test_bounds) or (None, None)
     return {
         "letter": run.letter,
-        "run": text_cell(run.name),
-        "folder": text_cell(run.data.folder.display_path()),
-        "finished": str(summary.finished).lower(),
-        "trials": str(sum(cost.trials_by_status.values())),
-        **{status: str(cost.trials_by_status.get(status, 0)) for status in ("completed", "stopped", "failed")},
-        "epochs": epoch_cell(cost.num_epochs),
-        "images": str(cost.num_images),
-        "wall_seconds": number_cell(cost.wall_seconds and round(cost.wall_seconds, 3)),
-        "trial_seconds": number_cell(round(cost.trial_seconds, 3)),
-        "devices": text_cell(", ".join(cost.devices)),
-        "embedded_sample": "" if summary.embedded_sample is None else str(summary.embedded_sample).lower(),
-        "num_validation": number_cell(summary.num_validation),
-        "winner": str(winner.trial) if winner else "",
-        "val_accuracy": number_cell(winner.accuracy if winner else None),
-        "val_accuracy_low": number_cell(low),
-        "val_accuracy_high": number_cell(high),
-        "val_loss": number_cell(winner.loss if winner else None),
-        "baseline_accuracy": number_cell(baseline.accuracy if baseline else None),
-        "final_val_accuracy": number_cell(final.val_accuracy if final else None),
-        "test_accuracy": number_cell(final.test_accuracy if final else None),
-        "test_accuracy_low": number_cell(test_low),
-        "test_accuracy_high": number_cell(test_high),
+        "run": run.name,
+        "folder": run.data.folder.display_path(),
+        "finished": summary.finished,
+        "trials": sum(cost.trials_by_status.values()),
+        **{status: cost.trials_by_status.get(status, 0) for status in ("completed", "stopped", "failed")},
+        "epochs": whole(cost.num_epochs),
+        "images": cost.num_images,
+        "wall_seconds": cost.wall_seconds and round(cost.wall_seconds, 3),
+        "trial_seconds": round(cost.trial_seconds, 3),
+        "devices": ", ".join(cost.devices),
+        "embedded_sample": summary.embedded_sample,
+        "num_validation": summary.num_validation,
+        "winner": winner.trial if winner else None,
+        "val_accuracy": winner.accuracy if winner else None,
+        "val_accuracy_low": low,
+        "val_accuracy_high": high,
+        "val_loss": winner.loss if winner else None,
+        "baseline_accuracy": baseline.accuracy if baseline else None,
+        "final_val_accuracy": final.val_accuracy if final else None,
+        "test_accuracy": final.test_accuracy if final else None,
+        "test_accuracy_low": test_low,
+        "test_accuracy_high": test_high,
     }

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from digit_search.report.predictions import (
-    Predictions,
-    calibration_error,
-    confidence_bins,
-    confusion_matrix,
-    most_confidently_wrong,
-    one_of_each,
-    precision_recall,
-)
+from digit_search.report.predictions import Predictions, calibration_error, confidence_bins, confusion_matrix, precision_recall
 
 SIDE = 28
 NUM_MISTAKES = 18
@@ -74,12 +66,15 @@ def model_quality(predictions: Predictions | None) -> ModelQuality | None:
 
 def sample_digits(predictions: Predictions) -> list[ShownDigit]:
     """The first digit of each label that occurs."""
-    return [_shown_digit(predictions, index) for index in one_of_each(predictions)]
+    _, first = np.unique(predictions.labels, return_index=True)
+    return [_shown_digit(predictions, index) for index in first]
 
 
 def mistakes(predictions: Predictions) -> list[ShownDigit]:
-    """The misclassified digits, the most confident first."""
-    return [_shown_digit(predictions, index) for index in most_confidently_wrong(predictions, NUM_MISTAKES)]
+    """The misclassified digits, the most confident first, ties in the order of the file; at most `NUM_MISTAKES`."""
+    wrong = np.flatnonzero(~predictions.correct)
+    order = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")]
+    return [_shown_digit(predictions, index) for index in order[:NUM_MISTAKES]]
 
 
 def _shown_digit(predictions: Predictions, index: int) -> ShownDigit:

@@ -1,14 +1,14 @@
 """What the numbers mean, in sentences that report.html and report.md share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
 from digit_search.report.importance import ENOUGH_TRIALS, LEAST_TRIALS, Importance
 from digit_search.report.run_data import RunData
-from digit_search.report.summary import FinalModel, Score, Summary
-from digit_search.selection.statistics import tied, wilson_interval
+from digit_search.report.summary import FinalModel, Score, Summary, accuracy_bounds
+from digit_search.selection.statistics import tied
 
 MAX_NAMED = 12
 SAMPLE_NOTICE = (
@@ -28,32 +28,17 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Sentences:
-    """The report in words."""
-
-    state: str
-    headline: str
-    comparisons: Sequence[str]
-    """The winner compared with the baseline and with the runner-up."""
-    final_model: Sequence[str]
-    cost: Sequence[tuple[str, str]]
-    """Pairs of a name and a value."""
-    gaps: Sequence[str]
-    """What was not done."""
-    importance: str
-
-
-def sentences(run: RunData, summary: Summary) -> Sentences:
-    return Sentences(
-        state=state(summary),
-        headline=headline(summary),
-        comparisons=[text for text in (against_baseline(summary), against_runner_up(summary)) if text],
-        final_model=final_model_lines(summary),
-        cost=cost_rows(summary),
-        gaps=what_was_not_done(run, summary),
-        importance=importance_verdict(summary.importances, summary.num_candidates),
-    )
+def sentences(run: RunData, summary: Summary) -> dict[str, Any]:
+    """The report in words, by the names that the templates use."""
+    return {
+        "state": state(summary),
+        "headline": headline(summary),
+        "comparisons": [text for text in (against_baseline(summary), against_runner_up(summary)) if text],
+        "final_model": final_model_lines(summary),
+        "cost": cost_rows(summary),
+        "gaps": what_was_not_done(run, summary),
+        "importance": importance_verdict(summary.importances, summary.num_candidates),
+    }
 
 
 def headline(summary: Summary) -> str:
@@ -62,7 +47,7 @@ def headline(summary: Summary) -> str:
     if winner is None:
         return "No trial can be chosen yet."
     digits = f" of {plural(summary.num_validation, 'validation digit')}" if summary.num_validation else " of the validation digits"
-    bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(winner.bounds)})" if winner.bounds else ""
+    bounds = _interval(winner.bounds)
     tie = f", tied with {_trials(list(summary.tied_trials))}" if summary.tied_trials else ""
     by = "accuracy" if summary.rank_by == "val_accuracy" else "loss"
     if summary.confirmed:
@@ -77,6 +62,10 @@ def headline(summary: Summary) -> str:
     )
 
 
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return f" (95\N{NO-BREAK SPACE}% interval {interval(bounds)})" if bounds else ""
+
+
 def _difference(winner: Score, other: Score) -> str:
     points = 100 * (winner.accuracy - other.accuracy)
     if abs(points) < 0.005:
@@ -87,7 +76,7 @@ def _difference(winner: Score, other: Score) -> str:
 def _verdict(summary: Summary, other: Score) -> str:
     """Whether the difference between a trial's accuracy and the winner's is more than chance."""
     if other.tied_with_winner is None:
-        return "Nobody can say whether that is more than chance, because the number of validation digits is unknown."
+        return "It is unknown whether that is more than chance, because no file says how many validation digits there were."
     digits = plural(summary.num_validation or 0, "digit")
     if other.tied_with_winner:
         return f"On {digits} chance explains this difference: they are tied."
@@ -95,7 +84,7 @@ def _verdict(summary: Summary, other: Score) -> str:
 
 
 def against_baseline(summary: Summary) -> str:
-    """The winner compared with the notebook's configuration."""
+    """The winner compared with the notebook's configuration; empty without a winner."""
     winner, baseline = summary.winner, summary.baseline
     if winner is None:
         return ""
@@ -134,7 +123,7 @@ def confirmation_lines(summary: Summary) -> list[str]:
     n, best = summary.num_validation, summary.confirmed[0]
     lines = []
     for score in summary.confirmed:
-        bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(wilson_interval(score.mean_accuracy, n))})" if n else ""
+        bounds = _interval(accuracy_bounds(score.mean_accuracy, n))
         each = ", ".join(percent(accuracy) for accuracy in score.accuracies)
         lines.append(f"Trial {score.trial}, trained again with fresh seeds: {percent(score.mean_accuracy)} on average{bounds}; {each}.")
     tied_trials = [score.trial for score in summary.confirmed[1:] if n and tied(score.mean_accuracy, best.mean_accuracy, n)]
@@ -154,16 +143,15 @@ def final_model_lines(summary: Summary) -> list[str]:
         f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} for {_epochs(final.num_epochs)} "
         f"({duration(final.train_seconds)}{_reused(final)}); the weights of epoch {number(final.best_epoch)}, "
         "where the validation loss was lowest, were kept.",
-        f"It classifies {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} correctly "
-        f"(95\N{NO-BREAK SPACE}% interval {interval(final.val_bounds)}).",
+        f"It classifies {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} correctly"
+        f"{_interval(final.val_bounds)}.",
     ]
     if summary.winner is not None and final.trial != summary.winner.trial:
         lines.insert(0, f"The retrained trial is {final.trial}, not the best one, which is {summary.winner.trial}.")
     if final.test_accuracy is not None:
         lines.append(
-            f"solution.csv is correct for {percent(final.test_accuracy)} of {plural(final.num_test, 'test digit')} "
-            f"(95\N{NO-BREAK SPACE}% interval {interval(final.test_bounds)}). They were not used to choose anything, so this is the "
-            "fairest number."
+            f"solution.csv is correct for {percent(final.test_accuracy)} of {plural(final.num_test, 'test digit')}"
+            f"{_interval(final.test_bounds)}. They were not used to choose anything, so this is the fairest number."
         )
     return lines
 
@@ -220,7 +208,7 @@ def what_was_not_done(run: RunData, summary: Summary) -> list[str]:
         if statuses.get(status):
             lines.append(f"{plural(statuses[status], 'trial')} {'was ' if status is not TrialStatus.FAILED else ''}{status} {meaning}.")
     lines += [line for line in (_missing_trials(run, summary), _missing_baseline(run, summary), _missing_retraining(summary)) if line]
-    return [*lines, *(one_line(note, 1000) for note in run.state.notes), *(one_line(gap, 1000) for gap in run.gaps)]
+    return [*lines, *(one_line(text, 1000) for text in (*run.state.notes, *run.gaps))]
 
 
 def _missing_trials(run: RunData, summary: Summary) -> str:

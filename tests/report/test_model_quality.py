@@ -21,6 +21,12 @@ def test_a_mistake_has_its_row_its_prediction_and_the_probability_of_its_label(m
     assert mistake.label_probability == pytest.approx(0.03)
 
 
+def test_the_most_confident_mistakes_come_first(make_predictions, monkeypatch):
+    monkeypatch.setattr("digit_search.report.model_quality.NUM_MISTAKES", 3)
+    shown = mistakes(make_predictions([1] * 6, [2, 1, 3, 4, 5, 6], [0.5, 0.99, 0.8, 0.6, 0.8, 0.4]))
+    assert [digit.row for digit in shown] == [2, 4, 3]
+
+
 def test_the_samples_are_one_digit_of_each_label(make_predictions):
     assert [digit.row for digit in sample_digits(make_predictions([6, 4, 6], [6, 4, 6], [0.9] * 3))] == [1, 0]
 
