@@ -48,10 +48,6 @@ class ComparedRun:
     """Every setting, by its dotted name."""
     surroundings: Mapping[str, str]
 
-    @property
-    def name(self) -> str:
-        return self.summary.run
-
 
 @dataclass(frozen=True, slots=True)
 class MergedImportance:
@@ -198,7 +194,7 @@ def _csv_cells(run: ComparedRun) -> dict[str, Cell]:
     test_low, test_high = (final and final.test_bounds) or (None, None)
     return {
         "letter": run.letter,
-        "run": run.name,
+        "run": run.summary.run,
         "folder": run.data.folder.display_path(),
         "finished": summary.finished,
         "trials": sum(cost.trials_by_status.values()),

@@ -6,7 +6,7 @@ from typing import Any
 from digit_search.config.loading import to_toml
 from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, TrialOrigin, TrialRecord
 from digit_search.report.formats import flatten
-from digit_search.report.model_quality import ModelQuality, mistakes, model_quality, sample_digits
+from digit_search.report.model_quality import mistakes, model_quality, sample_digits
 from digit_search.report.parameters import param_scale
 from digit_search.report.plots.contour import contour_plot
 from digit_search.report.plots.curves import learning_curves, retrain_curves
@@ -53,7 +53,7 @@ def build_pages(run: RunData, summary: Summary) -> tuple[str, str]:
         search=_search_pictures(run, summary),
         model=_model_view(run, quality),
         details=details,
-        detailed={trial.row.record.trial for trial in details},
+        detailed={trial["row"].record.trial for trial in details},
         config=to_toml(run.settings),
         files=_files_beside(run.folder),
     )
@@ -99,11 +99,11 @@ def _importance_pictures(run: RunData, summary: Summary, records: Sequence[Trial
     return [picture for picture in pictures if picture]
 
 
-def _model_view(run: RunData, quality: ModelQuality | None) -> dict[str, Any] | None:
+def _model_view(run: RunData, quality: dict[str, Any] | None) -> dict[str, Any] | None:
     """The final model's pictures and digits, only its curves without predictions; None before the winner was retrained."""
     if run.state.retraining is None:
         return None
-    view = {"retraining": retrain_curves(run.state.retraining), "quality": quality}
+    view: dict[str, Any] = {"retraining": retrain_curves(run.state.retraining), "quality": quality}
     if run.predictions is None or quality is None:
         return view
     pictures = [class_plot(run.predictions), reliability_plot(run.predictions)]

@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
+from typing import Any
 
 from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialRecord
 from digit_search.report.parameters import shown_params
@@ -12,6 +11,7 @@ from digit_search.report.plots.small_curve import frame_of, small_curve
 from digit_search.report.run_data import RunData
 from digit_search.report.summary import accuracy_bounds, count_statuses
 from digit_search.report.wording import rung_words
+from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import best_epoch, ranked
 
 MAX_ROWS = 1000
@@ -92,23 +92,11 @@ def _ranked_row(run: RunData, record: TrialRecord, rank: int) -> TrialRow:
     return TrialRow(record, rank, best, accuracy_bounds(best.scored_accuracy, run.num_validation))
 
 
-@dataclass(frozen=True, slots=True)
-class TrialDetails:
-    """What the page shows of one trial when it is opened."""
+def trial_details(run: RunData, table: TrialsTable) -> list[dict[str, Any]]:
+    """What the page shows of a trial when it is opened, by trial number: of all trials, or of the best where there are very many.
 
-    row: TrialRow
-    curve: Markup
-    """Empty before the first score."""
-    rungs: str
-    """ASHA's decisions in words, empty where there are none."""
-    logs: Sequence[str]
-    """Addresses of files and folders, relative to the page; a folder's ends in a slash."""
-    epochs: Sequence[EpochMetrics]
-    """Empty where the whole run has too many for the page."""
-
-
-def trial_details(run: RunData, table: TrialsTable) -> list[TrialDetails]:
-    """The details by trial number: of all trials, or of the best where there are very many."""
+    The epochs are left out where the whole run has too many for the page.
+    """
     records = run.state.trials
     rungs: dict[int, list[RungDecision]] = defaultdict(list)
     for rung in run.state.rungs:
@@ -117,19 +105,19 @@ def trial_details(run: RunData, table: TrialsTable) -> list[TrialDetails]:
     has_epochs = sum(len(record.epochs) for record in records) <= MAX_EPOCH_ROWS
     rows = table.rows if len(records) <= MAX_DETAILED else [row for row in table.rows if row.rank][:MAX_DETAILED]
     return [
-        TrialDetails(
-            row=row,
-            curve=small_curve(row.record, best, frame),
-            rungs=rung_words(rungs[row.record.trial]),
-            logs=_logs(run, row.record.trial),
-            epochs=row.record.epochs if has_epochs else (),
-        )
+        {
+            "row": row,
+            "curve": small_curve(row.record, best, frame),
+            "rungs": rung_words(rungs[row.record.trial]),
+            "logs": _logs(run.folder, row.record.trial),
+            "epochs": row.record.epochs if has_epochs else (),
+        }
         for row in sorted(rows, key=lambda row: row.record.trial)
     ]
 
 
-def _logs(run: RunData, trial: int) -> list[str]:
-    """What the trial left beside the page, as far as it exists."""
-    own = run.folder.trial(trial)
-    paths = (path for path in (own / "error.log", own, run.folder.log) if path.exists())
-    return [path.relative_to(run.folder.path).as_posix() + ("/" if path.is_dir() else "") for path in paths]
+def _logs(folder: RunFolder, trial: int) -> list[str]:
+    """Addresses of what the trial left beside the page; a folder's ends in a slash."""
+    trial_folder = folder.trial(trial)
+    paths = (path for path in (trial_folder / "error.log", trial_folder, folder.log) if path.exists())
+    return [path.relative_to(folder.path).as_posix() + ("/" if path.is_dir() else "") for path in paths]

@@ -1,6 +1,6 @@
 """What the numbers mean, in sentences that report.html and report.md share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
@@ -75,9 +75,9 @@ def _difference(winner: Score, other: Score) -> str:
 
 def _verdict(summary: Summary, other: Score) -> str:
     """Whether the difference between a trial's accuracy and the winner's is more than chance."""
-    if other.tied_with_winner is None:
+    if not summary.num_validation:
         return "It is unknown whether that is more than chance, because no file says how many validation digits there were."
-    digits = plural(summary.num_validation or 0, "digit")
+    digits = plural(summary.num_validation, "digit")
     if other.tied_with_winner:
         return f"On {digits} chance explains this difference: they are tied."
     return f"On {digits} that is more than chance explains."
@@ -116,20 +116,18 @@ def _trials(numbers: list[int]) -> str:
     return f"{'trial' if len(numbers) == 1 else 'trials'} {named}{more}"
 
 
-def confirmation_lines(summary: Summary) -> list[str]:
+def _confirmation_lines(summary: Summary) -> list[str]:
     """The scores of the best trials' fresh trainings, and which of them are tied; empty where there are none."""
-    if not summary.confirmed:
-        return []
-    n, best = summary.num_validation, summary.confirmed[0]
+    n, scores = summary.num_validation, summary.confirmed
     lines = []
-    for score in summary.confirmed:
-        bounds = _interval(accuracy_bounds(score.mean_accuracy, n))
+    for score in scores:
         each = ", ".join(percent(accuracy) for accuracy in score.accuracies)
-        lines.append(f"Trial {score.trial}, trained again with fresh seeds: {percent(score.mean_accuracy)} on average{bounds}; {each}.")
-    tied_trials = [score.trial for score in summary.confirmed[1:] if n and tied(score.mean_accuracy, best.mean_accuracy, n)]
-    if tied_trials:
-        digits = plural(n or 0, "digit")
-        lines.append(f"On {digits} trial {best.trial} is tied with {_trials(tied_trials)}: the difference is within the noise.")
+        mean = f"{percent(score.mean_accuracy)} on average{_interval(accuracy_bounds(score.mean_accuracy, n))}"
+        lines.append(f"Trial {score.trial}, trained again with fresh seeds: {mean}; {each}.")
+    tied_trials = [score.trial for score in scores[1:] if n and tied(score.mean_accuracy, scores[0].mean_accuracy, n)]
+    if n and tied_trials:
+        names = f"trial {scores[0].trial} is tied with {_trials(tied_trials)}"
+        lines.append(f"On {plural(n, 'digit')} {names}: the difference is within the noise.")
     return lines
 
 
@@ -139,7 +137,7 @@ def final_model_lines(summary: Summary) -> list[str]:
     if final is None:
         return ["No trial has been retrained yet, so there are neither weights nor a solution.csv."]
     lines = [
-        *confirmation_lines(summary),
+        *_confirmation_lines(summary),
         f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} for {_epochs(final.num_epochs)} "
         f"({duration(final.train_seconds)}{_reused(final)}); the weights of epoch {number(final.best_epoch)}, "
         "where the validation loss was lowest, were kept.",
@@ -192,44 +190,38 @@ def state(summary: Summary) -> str:
 
 def what_was_not_done(run: RunData, summary: Summary) -> list[str]:
     """What a reader must know before trusting the report; empty where nothing is missing."""
-    statuses = summary.cost.trials_by_status
-    lines = []
+    return [*_gaps(run, summary), *(one_line(text, 1000) for text in (*run.state.notes, *run.gaps))]
+
+
+def _gaps(run: RunData, summary: Summary) -> Iterator[str]:
+    statuses, wanted = summary.cost.trials_by_status, run.settings.search.samples
     if not summary.finished:
-        lines.append(state(summary))
+        yield state(summary)
     if summary.embedded_sample:
-        lines.append("Kaggle's data was not used: the run used the embedded sample instead.")
+        yield "Kaggle's data was not used: the run used the embedded sample instead."
     if summary.embedded_sample is None:
-        lines.append("No file of the run says whether it used the embedded sample or Kaggle's digits.")
-    for status, meaning in (
-        (TrialStatus.FAILED, "and cannot be chosen; the reasons are in the table of trials"),
-        (TrialStatus.INTERRUPTED, "before its end, so it might have scored better"),
-        (TrialStatus.RUNNING, "when this report was made, or was interrupted with the run"),
+        yield "No file of the run says whether it used the embedded sample or Kaggle's digits."
+    for status, text in (
+        (TrialStatus.FAILED, "failed and cannot be chosen; the reasons are in the table of trials"),
+        (TrialStatus.INTERRUPTED, "was interrupted before its end, so it might have scored better"),
+        (TrialStatus.RUNNING, "was running when this report was made, or was interrupted with the run"),
     ):
         if statuses.get(status):
-            lines.append(f"{plural(statuses[status], 'trial')} {'was ' if status is not TrialStatus.FAILED else ''}{status} {meaning}.")
-    lines += [line for line in (_missing_trials(run, summary), _missing_baseline(run, summary), _missing_retraining(summary)) if line]
-    return [*lines, *(one_line(text, 1000) for text in (*run.state.notes, *run.gaps))]
+            yield f"{plural(statuses[status], 'trial')} {text}."
+    if (begun := sum(statuses.values())) < wanted:
+        yield f"Only {begun} of {plural(wanted, 'trial')} have begun."
+    if summary.baseline is None:
+        yield _missing_baseline(run)
+    if summary.final_model is None and summary.winner is not None:
+        yield "The winner has not been retrained: there are neither weights nor a solution.csv."
 
 
-def _missing_trials(run: RunData, summary: Summary) -> str:
-    wanted, begun = run.settings.search.samples, sum(summary.cost.trials_by_status.values())
-    return f"Only {begun} of {plural(wanted, 'trial')} have begun." if begun < wanted else ""
-
-
-def _missing_baseline(run: RunData, summary: Summary) -> str:
-    if summary.baseline is not None:
-        return ""
+def _missing_baseline(run: RunData) -> str:
     begun = [record for record in run.state.trials if record.origin is TrialOrigin.BASELINE]
     if begun:
         return f"The baseline, trial {begun[0].trial}, has no score: {begun[0].status}. There is nothing to compare the winner with."
     why = "it has not begun" if run.settings.search.baseline else "search.baseline is off"
     return f"The notebook's configuration was not run ({why}), so there is nothing to compare the winner with."
-
-
-def _missing_retraining(summary: Summary) -> str:
-    if summary.final_model is None and summary.winner is not None:
-        return "The winner has not been retrained: there are neither weights nor a solution.csv."
-    return ""
 
 
 def importance_verdict(found: Sequence[Importance], num_trials: int) -> str:
