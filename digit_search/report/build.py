@@ -39,11 +39,7 @@ def write_tables_of(folder: RunFolder, state: RunState, rank_by: str) -> None:
 def write_report(folder: RunFolder, state: RunState | None = None) -> None:
     """Write the tables, best.toml, report.md and report.html, at any time: during a run, after it, after a crash.
 
-    Without a `state`, it is read from the run's events.
-
-    Raises:
-        RunFolderError: if the events are broken.
-        StorageError: if a file cannot be written.
+    For `state` and the errors see `write_tables`.
     """
     # Matplotlib, Optuna and Jinja2 take a second to import. A search that only writes its tables must not wait for them.
     from digit_search.report.page import build_pages

@@ -10,7 +10,7 @@ from digit_search.config.loading import to_tree
 from digit_search.errors import RunFolderError
 from digit_search.records import TrialStatus
 from digit_search.report.formats import MISSING, flatten
-from digit_search.report.importance import Importance, Placed, importances, placed
+from digit_search.report.importance import Importance, importances, placed
 from digit_search.report.run_data import RunData, load_run_data
 from digit_search.report.summary import Score, Summary, summarize
 from digit_search.report.tables import Cell, to_csv, whole
@@ -44,9 +44,6 @@ class ComparedRun:
     data: RunData
     summary: Summary
     progress: Sequence[Progress]
-    settings: Mapping[str, str]
-    """Every setting, by its dotted name."""
-    surroundings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ class Comparison:
 
     runs: Sequence[ComparedRun]
     settings: Mapping[str, tuple[str, ...]]
-    """The settings that differ, with one value for each run."""
+    """The settings that differ, by their dotted names, with one value for each run."""
     surroundings: Mapping[str, tuple[str, ...]]
     merged: Sequence[MergedImportance]
 
@@ -98,16 +95,13 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
         raise RunFolderError(f"{', '.join(twice)}: named more than once; expected different runs to compare")
     if len(folders) > MAX_RUNS:
         raise RunFolderError(f"expected at most {MAX_RUNS} runs to compare, found {len(folders)}")
-    runs = [_compared(letter, folder) for letter, folder in zip(string.ascii_uppercase, folders, strict=False)]
-    return Comparison(
-        runs, differing([run.settings for run in runs]), differing([run.surroundings for run in runs]), tuple(_merged_importances(runs))
-    )
-
-
-def _compared(letter: str, folder: RunFolder) -> ComparedRun:
-    data = load_run_data(folder)
-    surroundings = {key: data.environment[key] for key in SURROUNDINGS if key in data.environment}
-    return ComparedRun(letter, data, summarize(data), _progress(data), dict(flatten(to_tree(data.settings))), dict(flatten(surroundings)))
+    loaded = [load_run_data(folder) for folder in folders]
+    runs = [
+        ComparedRun(letter, data, summarize(data), _progress(data)) for letter, data in zip(string.ascii_uppercase, loaded, strict=False)
+    ]
+    settings = [to_tree(data.settings) for data in loaded]
+    surroundings = [{key: data.environment[key] for key in SURROUNDINGS if key in data.environment} for data in loaded]
+    return Comparison(runs, _differing(settings), _differing(surroundings), tuple(_merged_importances(runs)))
 
 
 def _progress(data: RunData) -> list[Progress]:
@@ -124,8 +118,9 @@ def _progress(data: RunData) -> list[Progress]:
     return points
 
 
-def differing(tables: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The keys whose values are not the same in all tables, in the order of their first occurrence."""
+def _differing(trees: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The dotted keys whose values are not the same in all nested tables, in the order of their first occurrence."""
+    tables = [dict(flatten(tree)) for tree in trees]
     keys = dict.fromkeys(key for table in tables for key in table)
     rows = {key: tuple(table.get(key, MISSING) for table in tables) for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
@@ -138,18 +133,15 @@ def _merged_importances(runs: Sequence[ComparedRun]) -> list[MergedImportance]:
         groups.setdefault(repr(to_tree(run.data.settings)["search"]["space"]), []).append(run)
     merged = []
     for group in groups.values():
-        trials = [trial for run in group for trial in _placed_trials(run)]
         if len(group) > 1:
+            orders = [ranked(run.data.state.trials, run.data.rank_by) for run in group]
+            trials = [trial for order in orders for trial in placed([record.params for record in order])]
             found = importances(trials, group[0].data.settings.search.space)
             merged.append(MergedImportance(tuple(run.letter for run in group), len(trials), tuple(found)))
     return merged
 
 
-def _placed_trials(run: ComparedRun) -> list[Placed]:
-    return placed([record.params for record in ranked(run.data.state.trials, run.data.rank_by)])
-
-
-def same_validation_digits(runs: Sequence[ComparedRun]) -> bool | None:
+def _same_validation_digits(runs: Sequence[ComparedRun]) -> bool | None:
     """Whether all winners were measured on the same digits; None where a run's files do not say so."""
     prints = {str(run.data.section("data").get("train_fingerprint", "")) for run in runs}
     if "" in prints:
@@ -166,7 +158,7 @@ def verdicts(comparison: Comparison) -> list[str]:
     winners.sort(key=lambda pair: (-pair[1].accuracy, pair[0].letter))
     lines = [_verdict(*winners[0], *other) for other in winners[1:]]
     if len(winners) > 1:
-        same_digits = same_validation_digits([run for run, _ in winners])
+        same_digits = _same_validation_digits([run for run, _ in winners])
         if same_digits is None:
             lines.append("It is unknown whether the runs were validated on the same digits. If not, this may explain part of a difference.")
         elif not same_digits:
@@ -183,7 +175,7 @@ def _verdict(best: ComparedRun, winner: Score, other: ComparedRun, second: Score
         return f"{text}; it is unknown whether that is more than chance, because no file says how many validation digits there were."
     if tied(winner.accuracy, second.accuracy, n, other_n):
         return f"{text}: chance explains this difference, they are tied."
-    return f"{text}: more than chance explains."
+    return f"{text}: that is more than chance explains."
 
 
 def _csv_cells(run: ComparedRun) -> dict[str, Cell]:

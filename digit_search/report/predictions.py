@@ -12,6 +12,12 @@ from digit_search.files.bounded_io import max_file_bytes, read_bounded
 
 NUM_CLASSES = 10
 NUM_PIXELS = 784
+COLUMNS = {
+    "row": pa.int32(),
+    "label": pa.uint8(),
+    "probabilities": pa.list_(pa.float32(), NUM_CLASSES),
+    "pixels": pa.list_(pa.uint8(), NUM_PIXELS),
+}
 NUM_BINS = 15
 """As in Guo et al. (2017), On Calibration of Modern Neural Networks, for the expected calibration error."""
 
@@ -102,18 +108,19 @@ def _flat_field(data: bytes, table: int, number: int) -> int:
 
 
 def _check_columns(table: pa.Table) -> None:
-    lists = {"probabilities": (NUM_CLASSES, pa.float32()), "pixels": (NUM_PIXELS, pa.uint8())}
     table.validate(full=True)
-    for name, wanted in {"row": pa.int32(), "label": pa.uint8(), **lists}.items():
+    for name, kind in COLUMNS.items():
         column = table[name]
-        kind = (column.type.list_size, column.type.value_type) if pa.types.is_fixed_size_list(column.type) else column.type
-        if kind != wanted or column.null_count:
+        if column.type != kind or column.null_count:
             raise ValueError(f"{name} as {column.type} with {column.null_count} missing values")
 
 
 def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
     """A column of lists of `width` numbers as an array of shape [rows, width]."""
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
+    values = column.combine_chunks().flatten()
+    if values.null_count:
+        raise ValueError(f"{values.null_count} missing values in lists")
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), width)
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from digit_search.records import EpochMetrics, RungDecision, TrialOrigin, TrialRecord
+from digit_search.records import EpochMetrics, RungDecision, TrialRecord
 from digit_search.report.parameters import shown_params
 from digit_search.report.plots.small_curve import frame_of, small_curve
 from digit_search.report.run_data import RunData
@@ -31,14 +31,6 @@ class TrialRow:
     """The best epoch, None without a rank."""
     bounds: tuple[float, float] | None
     """The 95 % interval of the best epoch's accuracy, None where the number of validation digits is unknown."""
-
-    @property
-    def is_baseline(self) -> bool:
-        return self.record.origin is TrialOrigin.BASELINE
-
-    @property
-    def last_epoch(self) -> float:
-        return self.record.epochs[-1].epoch if self.record.epochs else 0
 
 
 @dataclass(frozen=True, slots=True)

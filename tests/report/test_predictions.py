@@ -54,6 +54,7 @@ def lists(values, width, kind):
         ({"probabilities": lists([float("nan")] * 10, 10, pa.float32())}, "not a number"),
         ({"probabilities": lists([0.1] * 9, 9, pa.float32())}, r"probabilities as .*\[9\]"),
         ({"pixels": None}, "pixels"),
+        ({"pixels": lists([None] + [0] * 783, 784, pa.uint8())}, "1 missing values in lists"),
     ],
 )
 def test_a_file_of_another_shape_is_refused(tmp_path, change, found):
