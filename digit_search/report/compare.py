@@ -1,4 +1,4 @@
-"""Several runs side by side: what differs between them, how each went, and which parameters mattered in all of them."""
+"""Several runs compared: their settings, their results, and which parameters mattered in all of them."""
 
 import math
 import string
@@ -10,7 +10,7 @@ from digit_search.config.loading import to_tree
 from digit_search.errors import RunFolderError
 from digit_search.records import TrialStatus
 from digit_search.report.formats import MISSING, flatten
-from digit_search.report.importance import Importance, importances, placed
+from digit_search.report.importance import Importance, importances, with_ranks
 from digit_search.report.run_data import RunData, load_run_data
 from digit_search.report.summary import Score, Summary, summarize
 from digit_search.report.tables import Cell, to_csv, whole
@@ -135,9 +135,9 @@ def _merged_importances(runs: Sequence[ComparedRun]) -> list[MergedImportance]:
     for group in groups.values():
         if len(group) > 1:
             orders = [ranked(run.data.state.trials, run.data.rank_by) for run in group]
-            trials = [trial for order in orders for trial in placed([record.params for record in order])]
-            found = importances(trials, group[0].data.settings.search.space)
-            merged.append(MergedImportance(tuple(run.letter for run in group), len(trials), tuple(found)))
+            trials = [trial for order in orders for trial in with_ranks([record.params for record in order])]
+            parameters = importances(trials, group[0].data.settings.search.space)
+            merged.append(MergedImportance(tuple(run.letter for run in group), len(trials), tuple(parameters)))
     return merged
 
 

@@ -63,6 +63,6 @@ def _shortened(differing: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]
 
 def _importance(merged: MergedImportance) -> dict[str, Any]:
     """What matters over the trials of runs that searched the same space."""
-    found, num_trials = merged.importances, merged.num_trials
-    picture = importance_plot(found, num_trials, name=f"importance-{merged.letters[0].lower()}")
-    return {"letters": merged.letters, "num_trials": num_trials, "verdict": importance_verdict(found, num_trials), "picture": picture}
+    parameters, num_trials = merged.importances, merged.num_trials
+    picture = importance_plot(parameters, num_trials, name=f"importance-{merged.letters[0].lower()}")
+    return {"letters": merged.letters, "num_trials": num_trials, "verdict": importance_verdict(parameters, num_trials), "picture": picture}

@@ -23,8 +23,8 @@ NUM_RESAMPLES = 40
 NUM_SHUFFLES = 200
 CHANCE = 0.05
 
-Placed = tuple[TrialParams, float]
-"""A trial's parameters and its relative rank in its run, from 0 for the best towards 1 for the worst."""
+RankedParams = tuple[TrialParams, float]
+"""A trial's parameters and its relative rank in its run: 0 for the best, below 1 for the worst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +36,19 @@ class Importance:
     interval: tuple[float, float]
     """The range of 80 % of the shares when the trials are resampled with replacement."""
     chance: float
-    """If the scores were shuffled, the share of any parameter would exceed this in only 5 % of the cases."""
+    """With shuffled scores, the share of any parameter is above this in only 5 % of the cases."""
 
     @property
     def stands_out(self) -> bool:
         return self.share > self.chance
 
 
-def placed(order: Sequence[TrialParams]) -> list[Placed]:
+def with_ranks(order: Sequence[TrialParams]) -> list[RankedParams]:
     """The trials of one run, given best first, with their relative ranks, so that trials of several runs can be compared."""
     return [(params, index / len(order)) for index, params in enumerate(order)]
 
 
-def importances(trials: Sequence[Placed], space: Mapping[str, Dimension | ParamValue]) -> list[Importance]:
+def importances(trials: Sequence[RankedParams], space: Mapping[str, Dimension | ParamValue]) -> list[Importance]:
     """The parameters that differ between trials, the most important first; empty with fewer than `LEAST_TRIALS` trials."""
     names = differing_params([params for params, _ in trials])
     if len(trials) < LEAST_TRIALS or not names:
@@ -58,7 +58,7 @@ def importances(trials: Sequence[Placed], space: Mapping[str, Dimension | ParamV
     draws = np.random.default_rng(0).integers(len(trials), size=(NUM_RESAMPLES, len(trials)))
     shuffler = np.random.default_rng(0)
     with warnings.catch_warnings():
-        # PED-ANOVA warns that it is experimental, and that it takes low values as the better ones.
+        # PED-ANOVA warns that it is experimental, and that it treats low values as the better ones.
         warnings.simplefilter("ignore")
         divergences = _divergences(study, names, ranks)
         resampled = [_divergences(_study([frozen[index] for index in draw]), names, ranks[draw]) for draw in draws]
@@ -69,11 +69,11 @@ def importances(trials: Sequence[Placed], space: Mapping[str, Dimension | ParamV
     rows = np.column_stack(
         (divergences / total, *np.quantile(shares, (0.1, 0.9), axis=0), np.quantile(shuffled, 1 - CHANCE / len(names), axis=0) / total)
     ).tolist()
-    found = [Importance(name, share, (low, high), chance) for name, (share, low, high, chance) in zip(names, rows, strict=True)]
-    return sorted(found, key=lambda importance: (-importance.share, importance.name))
+    unsorted = [Importance(name, share, (low, high), chance) for name, (share, low, high, chance) in zip(names, rows, strict=True)]
+    return sorted(unsorted, key=lambda importance: (-importance.share, importance.name))
 
 
-def _frozen_trials(trials: Sequence[Placed], names: Sequence[str], space: Mapping[str, Dimension | ParamValue]) -> list[FrozenTrial]:
+def _frozen_trials(trials: Sequence[RankedParams], names: Sequence[str], space: Mapping[str, Dimension | ParamValue]) -> list[FrozenTrial]:
     distributions = {name: _distribution(name, [getattr(params, name) for params, _ in trials], space.get(name)) for name in names}
     return [
         create_trial(value=rank, params={name: getattr(params, name) for name in names}, distributions=distributions)

@@ -89,12 +89,12 @@ def drawn_trials(run: RunData) -> Sequence[TrialRecord]:
 
 def _importance_pictures(run: RunData, summary: Summary, records: Sequence[TrialRecord]) -> list[Picture]:
     """Which parameters matter, and the accuracy over the two that matter most."""
-    found, space = summary.importances, run.settings.search.space
+    important, space = summary.importances, run.settings.search.space
     points = scored_points(records, run.rank_by)
     scored = [record for record, _ in points]
-    pictures = [importance_plot(found, summary.num_candidates)]
-    if len(found) >= 2:
-        across, up = (param_scale(importance.name, scored, space.get(importance.name)) for importance in found[:2])
+    pictures = [importance_plot(important, summary.num_candidates)]
+    if len(important) >= 2:
+        across, up = (param_scale(importance.name, scored, space.get(importance.name)) for importance in important[:2])
         pictures.append(contour_plot(points, across, up))
     return [picture for picture in pictures if picture]
 

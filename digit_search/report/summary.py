@@ -10,7 +10,7 @@ from typing import Any
 
 from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
-from digit_search.report.importance import Importance, importances, placed
+from digit_search.report.importance import Importance, importances, with_ranks
 from digit_search.report.run_data import RunData
 from digit_search.report.timeline import WorkClock, worker_lanes
 from digit_search.run.layout import RunFolder
@@ -133,7 +133,7 @@ def summarize(run: RunData) -> Summary:
         warm_trials=dict(Counter(earlier.run for earlier in state.warm)),
         confirmed=tuple(confirmed_scores(state.confirmations, run.rank_by)) if state.confirmed is not None else (),
         final_model=_final_model(state.retraining, records) if state.retraining else None,
-        importances=tuple(importances(placed([record.params for record in order]), run.settings.search.space)),
+        importances=tuple(importances(with_ranks([record.params for record in order]), run.settings.search.space)),
         cost=_cost(run),
         embedded_sample=embedded,
         repeat_command=_repeat_command(run.folder),

@@ -35,7 +35,7 @@ class TrialRow:
 
 @dataclass(frozen=True, slots=True)
 class TrialsTable:
-    """All trials, best first; those without a rank come last, by trial number."""
+    """All trials, best first; those without a rank are last, by trial number."""
 
     rows: Sequence[TrialRow]
     params: Sequence[str]

@@ -21,7 +21,7 @@ METHODS = (
     "training, the scores are those of the averaged weights. A trial counts with its best epoch.",
     "Intervals are 95 % Wilson score intervals (Wilson 1927). They cover the chance in the choice of the digits, not how much a "
     "repetition with another seed would differ.",
-    "Two trials count as tied where their accuracies differ by less than 1.96 standard errors of the difference, with one success and one "
+    "Two trials count as tied if their accuracies differ by less than 1.96 standard errors of the difference, with one success and one "
     "failure added to each (Agresti and Caffo 2000). Both were measured on the same digits, so the test errs on the side of a tie.",
     "The best of many noisy scores is partly the luckiest: the winner's validation accuracy is probably a little too high. Only digits "
     "that were not used to choose the winner give a fair number.",
@@ -224,11 +224,11 @@ def _missing_baseline(run: RunData) -> str:
     return f"The notebook's configuration was not run ({why}), so there is nothing to compare the winner with."
 
 
-def importance_verdict(found: Sequence[Importance], num_trials: int) -> str:
+def importance_verdict(parameters: Sequence[Importance], num_trials: int) -> str:
     """Which parameters stand out, and whether there are enough trials to say so."""
-    if not found:
+    if not parameters:
         return f"{plural(num_trials, 'scored trial')} cannot show which parameter matters; at least {LEAST_TRIALS} are needed."
-    clear = [importance.name for importance in found if importance.stands_out]
+    clear = [importance.name for importance in parameters if importance.stands_out]
     verdict = f"Beyond chance: {', '.join(clear)}." if clear else f"No parameter stands out from chance over these {num_trials} trials."
     if num_trials < ENOUGH_TRIALS:
         return f"{num_trials} scored trials are too few to show which parameter matters: at least {ENOUGH_TRIALS} are needed. {verdict}"
