@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import io
+import itertools
 import json
 import os
 import re
@@ -40,11 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
         arguments.command(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except DigitSearchError as error:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"{'error' if isinstance(error, UserError) else 'failed'}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         text = str(interrupt)
@@ -93,19 +91,22 @@ def _search(arguments: argparse.Namespace) -> None:
 
 
 def _resume(arguments: argparse.Namespace) -> None:
-    from digit_search.files.object_store import parse_location
     from digit_search.pipeline import resume
-    from digit_search.storage.locate import find
 
-    resume(find(arguments.run, parse_location(arguments.results)), say, force=arguments.force)
+    resume(_find_run(arguments), say, force=arguments.force)
 
 
 def _retrain(arguments: argparse.Namespace) -> None:
-    from digit_search.files.object_store import parse_location
     from digit_search.pipeline import retrain_run
+
+    retrain_run(_find_run(arguments), arguments.trial, arguments.max_epochs, say)
+
+
+def _find_run(arguments: argparse.Namespace) -> "RunFolder":
+    from digit_search.files.object_store import parse_location
     from digit_search.storage.locate import find
 
-    retrain_run(find(arguments.run, parse_location(arguments.results)), arguments.trial, arguments.retrain_max_epochs, say)
+    return find(arguments.run, parse_location(arguments.results))
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -118,13 +119,12 @@ def _report(arguments: argparse.Namespace) -> None:
     from digit_search.files.object_store import parse_location
     from digit_search.storage.locate import reading
 
+    if arguments.out and (arguments.json or len(arguments.runs) == 1):
+        raise UserError(f"--out {arguments.out}: only for the comparison of several runs; a run's own report is written to its folder")
     results = parse_location(arguments.results)
     with contextlib.ExitStack() as opened:
-        folders = [opened.enter_context(reading(run, results)) for run in arguments.runs]
-        if arguments.out and (arguments.json or len(folders) == 1):
-            raise UserError(f"--out {arguments.out}: only for the comparison of several runs; a run's own report is written to its folder")
-        message = _write_or_summarize(folders, arguments)
-    # Said only now, because files in an object store are uploaded when the context ends.
+        message = _write_or_summarize([opened.enter_context(reading(run, results)) for run in arguments.runs], arguments)
+    # Printed only now, because files in an object store are uploaded when the context ends.
     say(message)
 
 
@@ -134,7 +134,7 @@ def _write_or_summarize(folders: Sequence["RunFolder"], arguments: argparse.Name
     from digit_search.run.events import read_events
 
     for folder in folders:
-        if not any(True for _ in read_events(folder.events)):
+        if next(iter(read_events(folder.events)), None) is None:
             raise RunFolderError(
                 f"{folder.display_path(folder.events)}: expected the run's events, found none; its tables and its report were not changed"
             )
@@ -162,10 +162,10 @@ def _write_comparison(folders: Sequence["RunFolder"], arguments: argparse.Namesp
 
 
 def _doctor(arguments: argparse.Namespace) -> None:
-    from digit_search.doctor.examine import DoctorOptions, examine
+    from digit_search.doctor.examine import examine
 
-    options = DoctorOptions(arguments.doctor_address, arguments.doctor_data, arguments.doctor_config, arguments.results)
-    examine(options, say, as_json=arguments.json)
+    options = {"address": arguments.address, "data": arguments.data, "config": arguments.doctor_config, "results": arguments.results}
+    examine(say, **options, as_json=arguments.json)
 
 
 # The options
@@ -198,10 +198,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _check_option_names(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], argv: Sequence[str]) -> None:
     """Report an unknown option. argparse would take the word after it for a command and complain about that word instead."""
     known = _option_names([parser, *commands.values()])
-    for word in argv:
+    for word in itertools.takewhile(lambda word: word != "--", argv):
         name = word.partition("=")[0]
-        if name == "--":
-            return
         # argparse takes a word with a blank for a value, whatever it begins with.
         if name.startswith("--") and name not in known and " " not in word:
             likely = [commands[other] for other in argv if other in commands] or [parser]
@@ -215,22 +213,8 @@ def _option_names(parsers: Iterable[argparse.ArgumentParser]) -> list[str]:
 
 def search_flags(arguments: argparse.Namespace) -> dict[str, object]:
     """The flags as dotted settings; None if a flag was not given."""
-    return {
-        "search.samples": arguments.samples,
-        "data.dir": arguments.data,
-        "search.asha.max_epochs": arguments.max_epochs,
-        "retrain.max_epochs": arguments.max_epochs,
-        "resources.workers": arguments.workers,
-        "resources.cpus_per_trial": arguments.cpus_per_trial,
-        "resources.gpus_per_trial": arguments.gpus_per_trial,
-        "search.time_budget": arguments.time_budget,
-        "seed": arguments.seed,
-        "search.warm_start": arguments.warm_start,
-        "retrain.confirm": arguments.confirm,
-        "ray.address": arguments.address,
-        "search.asha.enabled": False if arguments.no_early_stopping else None,
-        "ray.dashboard": False if arguments.no_dashboard else None,
-    }
+    flags = {key: value for key, value in vars(arguments).items() if "." in key or key == "seed"}
+    return flags | {"retrain.max_epochs": flags["search.asha.max_epochs"]}
 
 
 def _given_search_options(arguments: argparse.Namespace) -> list[str]:
@@ -240,29 +224,29 @@ def _given_search_options(arguments: argparse.Namespace) -> list[str]:
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    """A `dest` with a dot is the setting that the option sets."""
     add = parser.add_argument
-    add("--samples", type=int, metavar="N", help="number of trials (default 20)")
-    add(
-        "--data",
-        metavar="DIR",
-        help="folder with train.csv and test.csv, or .gz (default: data/digit-recognizer, else the embedded sample)",
-    )
+    add("--samples", dest="search.samples", type=int, metavar="N", help="number of trials (default 20)")
+    folder = "folder with train.csv and test.csv, or .gz (default: data/digit-recognizer, else the embedded sample)"
+    add("--data", dest="data.dir", metavar="DIR", help=folder)
     add("--config", type=Path, metavar="FILE", help="a TOML file; configs/default.toml shows every setting")
     one_setting = "one setting, e.g. --set search.space.lr.high=0.1; repeatable"
     add("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=one_setting)
     add("--name", metavar="NAME", help="the run's name (default: the time)")
-    add("--max-epochs", type=int, metavar="N", help="epochs of a full trial, and of the retraining")
-    add("--workers", type=int, metavar="N", help="trials at a time (default: as many as fit)")
-    add("--cpus-per-trial", type=int, metavar="N", help="CPU threads of a trial (default 1)")
-    add("--gpus-per-trial", type=float, metavar="F", help="share of a GPU, e.g. 0.25 (default: 1 if there is a GPU)")
-    add("--time-budget", metavar="TIME", help="end the search after e.g. 30m, then retrain the best")
+    add("--max-epochs", dest="search.asha.max_epochs", type=int, metavar="N", help="epochs of a full trial, and of the retraining")
+    add("--workers", dest="resources.workers", type=int, metavar="N", help="trials at a time (default: as many as fit)")
+    add("--cpus-per-trial", dest="resources.cpus_per_trial", type=int, metavar="N", help="CPU threads of a trial (default 1)")
+    share = "share of a GPU, e.g. 0.25 (default: 1 if there is a GPU)"
+    add("--gpus-per-trial", dest="resources.gpus_per_trial", type=float, metavar="F", help=share)
+    add("--time-budget", dest="search.time_budget", metavar="TIME", help="end the search after e.g. 30m, then retrain the best")
     add("--seed", type=int, metavar="N", help="seed of all random numbers (default 0)")
     earlier_run = "learn also from the finished trials of an earlier run on the same data and space; repeatable"
-    add("--warm-start", action="append", metavar="RUN", help=earlier_run)
-    add("--confirm", type=int, metavar="K", help="train the K best trials again with fresh seeds; the best mean wins (default 1: off)")
-    add("--address", metavar="ADDR", help="join a running Ray cluster: auto or HOST:PORT")
-    add("--no-early-stopping", action="store_true", help="run every trial to the end")
-    add("--no-dashboard", action="store_true", help="start Ray without its dashboard")
+    add("--warm-start", dest="search.warm_start", action="append", metavar="RUN", help=earlier_run)
+    again = "train the K best trials again with fresh seeds; the best mean wins (default 1: off)"
+    add("--confirm", dest="retrain.confirm", type=int, metavar="K", help=again)
+    add("--address", dest="ray.address", metavar="ADDR", help="join a running Ray cluster: auto or HOST:PORT")
+    add("--no-early-stopping", dest="search.asha.enabled", action="store_false", default=None, help="run every trial to the end")
+    add("--no-dashboard", dest="ray.dashboard", action="store_false", default=None, help="start Ray without its dashboard")
 
 
 def _add_results_option(parser: argparse.ArgumentParser, default: str = argparse.SUPPRESS) -> None:
@@ -280,9 +264,8 @@ def _add_resume_options(parser: argparse.ArgumentParser) -> None:
 def _add_retrain_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's name or folder")
     parser.add_argument("--trial", type=int, metavar="N", help="this trial instead of the best")
-    # The whole job has --max-epochs too; its value must not be mistaken for this one.
     limit = "at most this many epochs (default: the run's retrain.max_epochs)"
-    parser.add_argument("--max-epochs", dest="retrain_max_epochs", type=_positive, metavar="N", help=limit)
+    parser.add_argument("--max-epochs", type=_positive, metavar="N", help=limit)
     _add_results_option(parser)
 
 
@@ -304,8 +287,9 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_doctor_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", dest="doctor_address", metavar="ADDR", help="check a running Ray cluster: auto or HOST:PORT")
-    parser.add_argument("--data", dest="doctor_data", metavar="DIR", help="folder with train.csv and test.csv")
+    parser.add_argument("--address", metavar="ADDR", help="check a running Ray cluster: auto or HOST:PORT")
+    parser.add_argument("--data", metavar="DIR", help="folder with train.csv and test.csv")
+    # The whole job has `config` too. A value given before the command would be replaced by the default of this one.
     parser.add_argument("--config", dest="doctor_config", type=Path, metavar="FILE", help="a run's TOML file")
     parser.add_argument("--json", action="store_true", help="print all findings as JSON at the end instead")
     _add_results_option(parser)

@@ -32,7 +32,6 @@ class StorageError(RunFolderError):
 
     @classmethod
     def of(cls, path: Path | str, error: OSError) -> "StorageError":
-        """The error for a file that could not be written."""
         return cls(f"{path}: cannot be written: {error.strerror or error}. Free some space or fix its permissions.")
 
 
@@ -53,4 +52,4 @@ class SearchError(DigitSearchError):
 
 
 class InternalError(SearchError):
-    """A bug of ours ended the run."""
+    """The run ended because of a bug in this package."""

@@ -20,24 +20,18 @@ def core_limit(proc: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> float | No
     """The cgroup's limit of CPU time, in cores; None for no limit."""
     limits = []
     for folder in _folders(proc, root, "cpu"):
-        quota, period = _words(folder / "cpu.max")[:2] or ("", "")
-        if not quota:
-            quota, period = ("".join(_words(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
-        # "max" in version 2 and -1 in version 1 mean no limit.
-        if quota.isdecimal() and period.isdecimal() and int(period):
-            limits.append(int(quota) / int(period))
+        words = _text(folder / "cpu.max").split() or [_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")]
+        # The quota is "max" in version 2 and -1 in version 1 for no limit.
+        if len(words) == 2 and all(map(str.isdecimal, words)) and int(words[1]):
+            limits.append(int(words[0]) / int(words[1]))
     return min(limits, default=None)
 
 
 def memory_limit(proc: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> int | None:
     """Bytes of memory that the processes of this process's cgroup may use together; None for no limit."""
-    limits = []
-    for folder in _folders(proc, root, "memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            text = "".join(_words(folder / name))
-            if text.isdecimal() and int(text) < UNLIMITED_BYTES:
-                limits.append(int(text))
-    return min(limits, default=None)
+    files = [folder / name for folder in _folders(proc, root, "memory") for name in ("memory.max", "memory.limit_in_bytes")]
+    limits = [int(text) for text in map(_text, files) if text.isdecimal()]
+    return min((limit for limit in limits if limit < UNLIMITED_BYTES), default=None)
 
 
 def usable_memory() -> int | None:
@@ -59,22 +53,19 @@ def _folders(proc: Path, root: Path, controller: str) -> Iterator[Path]:
 
     In a container, /proc/self/cgroup may name a path of the host, which does not exist there; then the root holds the container's limits.
     """
-    try:
-        lines = proc.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in _text(proc).splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        mounts = [root / controllers, root / controller] if controllers else [root, root / "unified"]
         if controllers and controller not in controllers.split(","):
             continue
-        for mount in dict.fromkeys(mounts):
+        mounts = [root / controllers, root / controller] if controllers else [root, root / "unified"]
+        for mount in mounts:
             group = mount / path.lstrip("/")
             yield from (folder for folder in (group, *group.parents) if folder == mount or mount in folder.parents)
 
 
-def _words(path: Path) -> list[str]:
+def _text(path: Path) -> str:
+    """The content of a file; empty if it cannot be read."""
     try:
-        return path.read_text("utf-8", "replace").split()
+        return path.read_text("utf-8", "replace").strip()
     except OSError:
-        return []
+        return ""

@@ -1,8 +1,27 @@
 """A store that can fail. It keeps its objects in a local folder, and pyarrow uses it like any of its file systems."""
 
+import io
+import os
+import tempfile
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as fs
+
+
+class Upload(io.BytesIO):
+    """An object that appears whole once it is closed, as in a real store. Its temporary file is outside of the store."""
+
+    def __init__(self, path: Path, store: Path) -> None:
+        super().__init__()
+        self._path, self._store = path, store
+
+    def close(self) -> None:
+        if not self.closed:
+            with tempfile.NamedTemporaryFile(dir=self._store.parent, delete=False) as file:
+                file.write(self.getvalue())
+            os.replace(file.name, self._path)
+        super().close()
 
 
 class FlakyStore(fs.FileSystemHandler):
@@ -42,7 +61,7 @@ class FlakyStore(fs.FileSystemHandler):
     def open_output_stream(self, path, metadata):
         self._request(f"put {path}")
         (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
-        return self._local.open_output_stream(path)
+        return pa.PythonFile(Upload(self._folder / path, self._folder), mode="w")
 
     def delete_file(self, path):
         self._request(f"delete {path}")

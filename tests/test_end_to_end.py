@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from digit_search.config.loading import load_settings
-from digit_search.data import load_digits
+from digit_search.data.load import load_digits
 from tests.smoke_run import ENVIRONMENT, ROOT
 
 pytestmark = pytest.mark.ray

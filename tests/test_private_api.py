@@ -14,7 +14,6 @@ import ray
 from ray import tune
 from ray._private import ray_constants, services
 from ray._private import worker as ray_worker
-from ray._private.runtime_env import constants
 from ray.tune.experiment import Trial
 
 from digit_search import private_api
@@ -50,11 +49,6 @@ def test_a_private_function_takes_the_arguments_that_we_know(module, name, param
         function = getattr(function, part, None)
     assert function, f"{module}.{name} is gone in Ray {ray.__version__}"
     assert list(inspect.signature(function).parameters) == parameters, f"{module}.{name} has changed in Ray {ray.__version__}"
-
-
-def test_a_submitted_job_is_still_recognised_by_the_same_variable():
-    name = "ray._private.runtime_env.constants.RAY_JOB_CONFIG_JSON_ENV_VAR"
-    assert constants.RAY_JOB_CONFIG_JSON_ENV_VAR == private_api.JOB_CONFIG_VARIABLE, f"{name} has changed in Ray {ray.__version__}"
 
 
 def test_without_clusters_the_address_of_this_machine_is_loopback(monkeypatch):

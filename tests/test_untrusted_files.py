@@ -1,4 +1,4 @@
-"""Untrusted files: settings and weights of any content give a result or one of our errors, and our code never unpickles."""
+"""Untrusted files: settings and weights of any content give a result or an error of this package, which never unpickles."""
 
 import ast
 import io
@@ -29,7 +29,7 @@ OURS = [ROOT / "tune_main.py", *sorted((ROOT / "digit_search").rglob("*.py"))]
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_of_ours_unpickles_a_file(path):
+def test_the_package_never_unpickles_a_file(path):
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)] if isinstance(node, ast.ImportFrom) else []

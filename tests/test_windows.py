@@ -1,4 +1,4 @@
-"""Windows has no fcntl, SIGALRM or os.sched_getaffinity. Libraries have their own code for it; ours must run without them everywhere."""
+"""Windows has no fcntl, SIGALRM or os.sched_getaffinity, so this package must work without them. Here they are hidden from it."""
 
 import builtins
 import contextlib
@@ -100,7 +100,7 @@ def run_command(*argv: object) -> tuple[object, str]:
 
 def read_test_csv(path: Path) -> object:
     try:
-        from digit_search.data import read_test
+        from digit_search.data.reader import read_test
 
         return read_test(path).num_rows
     except Exception as error:  # noqa: BLE001
@@ -108,7 +108,7 @@ def read_test_csv(path: Path) -> object:
 
 
 def doctor_without_ray(results: Path) -> tuple[object, str]:
-    """A real Ray takes seconds to start, and is the library's matter."""
+    """Without starting Ray, which takes seconds."""
     try:
         from digit_search.doctor import cluster
     except Exception as error:  # noqa: BLE001
@@ -168,4 +168,4 @@ def test_the_doctor_checks_what_there_is(seen):
     assert code in (0, 2), (code, printed)
     findings = json.loads(printed[printed.index("[") : printed.rindex("]") + 1])
     assert {"Python", "cores", "memory", "results", "data"} <= {finding["name"] for finding in findings}
-    assert not [finding for finding in findings if "cannot be looked at" in finding["found"]]
+    assert not [finding for finding in findings if "cannot be checked" in finding["found"]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import ray
 from ray.exceptions import RayError
 
-from digit_search.cluster.placement import WorkerPlan, trials_that_fit
+from digit_search.cluster.placement import WorkerPlan, counted, trials_that_fit
 from digit_search.cluster.storage_probe import StorageProbe
 from digit_search.errors import RayLostError
 from digit_search.private_api import search_jobs
@@ -38,11 +38,7 @@ class ClusterSnapshot:
 
 
 def snapshot_cluster() -> ClusterSnapshot:
-    """Ask Ray's head.
-
-    Raises:
-        RayError: if it does not answer.
-    """
+    """Ask Ray's head. Raises RayError if it does not answer."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     searches = {job: _wanted(metadata) for job, metadata in search_jobs().items() if WANTS in metadata}
     own_job = ray.get_runtime_context().get_job_id()
@@ -57,25 +53,22 @@ def snapshot_cluster() -> ClusterSnapshot:
 
 
 def _wanted(metadata: Mapping[str, str]) -> int:
-    """What another search says it wants; other versions may say it in another way."""
+    """What another search says it wants; one of another version may say it in another way."""
     text = metadata[WANTS]
     return max(int(text), 1) if text.isdecimal() and len(text) < 10 else 1
 
 
 def fair_shares(capacity: int, wants: Sequence[int]) -> list[int]:
-    """Deal out `capacity` one by one, in turn, to those that want more. Everybody gets at least one."""
+    """Deal out `capacity` one by one, in turn, to those that want more. Each gets at least one."""
     shares = [0] * len(wants)
-    left = capacity
-    while left > 0 and any(share < want for share, want in zip(shares, wants, strict=True)):
-        for index, want in enumerate(wants):
-            if left > 0 and shares[index] < want:
-                shares[index] += 1
-                left -= 1
+    for _ in range(min(capacity, sum(wants))):
+        unsatisfied = [index for index, want in enumerate(wants) if shares[index] < want]
+        shares[min(unsatisfied, key=shares.__getitem__)] += 1
     return [max(share, 1) for share in shares]
 
 
 class Capacity:
-    """How many trials may run now. It counts the nodes that can keep checkpoints, and asks the autoscaler for as many again."""
+    """How many trials may run now: as many as fit on the nodes that can keep checkpoints, and as many again for an autoscaler."""
 
     def __init__(
         self,
@@ -87,16 +80,7 @@ class Capacity:
         look: Callable[[], ClusterSnapshot] = snapshot_cluster,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what is needed.
-
-        Args:
-            plan: what one trial is given.
-            most: never more trials at a time than this.
-            probe: knows which nodes can keep checkpoints.
-            say: tells the user about every change.
-            look: asks the cluster.
-            now: the clock.
-        """
+        """`most`: never more trials at a time than this; `say` tells the user about every change."""
         self._plan = plan
         self._most = most
         self.probe = probe
@@ -109,7 +93,7 @@ class Capacity:
         self._last_text = ""
 
     def limit(self) -> int | None:
-        """How many trials may run at a time; None if it was asked less than `LOOK_EVERY_SECONDS` ago, or the cluster does not answer.
+        """How many trials may run at a time; None within `LOOK_EVERY_SECONDS` of the last call, or if the cluster does not answer.
 
         Raises:
             RayLostError: if no node has had capacity for a trial for `PATIENCE_SECONDS`.
@@ -135,8 +119,8 @@ class Capacity:
         waited = self._now() - self._grown_at
         if not fit and waited > PATIENCE_SECONDS:
             raise RayLostError(f"no node of the cluster has had room for a trial for {waited / 60:.0f} minutes")
-        # Tune asks Ray for a placement group for every trial that may start. Those that wait are what the autoscaler starts nodes for. Not
-        # more than as many as run, because their parameters are suggested before they wait.
+        # Tune asks Ray for a placement group for every trial that may start, and an autoscaler starts nodes for those that wait. At most as
+        # many wait as run, because their parameters are suggested before they wait.
         ahead = max(fit, 1) if cluster.may_grow and waited <= PATIENCE_SECONDS else 0
         share = fair_shares(fit + ahead, cluster.wants)[cluster.own]
         limit = max(1, min(share, self._most))
@@ -145,7 +129,7 @@ class Capacity:
 
     def _tell(self, nodes: int, searches: int, limit: int) -> None:
         others = f", shared by {searches} searches" if searches > 1 else ""
-        text = f"the cluster has {nodes} node{'s' if nodes != 1 else ''}{others}: {limit} trial{'s' if limit != 1 else ''} at a time"
+        text = f"the cluster has {counted(nodes, 'node')}{others}: {counted(limit, 'trial')} at a time"
         if self._last_text and text != self._last_text:
             self._say(text)
         self._last_text = text

@@ -1,4 +1,4 @@
-"""A cluster that somebody else started: which one to join, whether that is possible, and how its workers get our code."""
+"""A cluster that this program did not start: which one to join, whether that is possible, and how its workers get our code."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def address_to_join(address: str) -> str:
     """The address of the cluster that a search joins, "" if it starts its own Ray.
 
     A program started by `ray job submit` joins its own cluster, which would have no free cores for a second Ray. Otherwise RAY_ADDRESS is
-    ignored: it may have been set for another program.
+    ignored, since it may have been set for another program.
     """
     if not address and JOB_CONFIG_VARIABLE in os.environ:
         return os.environ.get("RAY_ADDRESS", "")
@@ -41,14 +41,12 @@ def address_to_join(address: str) -> str:
 def check_cluster(address: str) -> str:
     """Return HOST:PORT of a cluster that answers, accepts our token and has our versions of Ray and Python.
 
-    Ray (2.60) itself would try for 20 to 40 s, or end this process from C++ code if it has no token.
-
-    Raises:
-        ResourceError: within about half a minute, saying what to do.
+    Raises ResourceError within about half a minute, with what to do. Ray (2.60) itself would try for 20 to 40 s, or end this process from
+    C++ code if it has no token.
     """
     host_and_port = _host_and_port(address)
     _check_listens(host_and_port)
-    # The address may come from somebody else's configuration. So it gets a token only if one was provided for it, not the one in ~/.ray.
+    # The address may come from another person's configuration. So it gets a token that was given for this run, not the one in ~/.ray.
     has_given_token = address == "auto" or bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
     try:
         has_token = load_token(turn_on=has_given_token)
@@ -62,7 +60,6 @@ def check_cluster(address: str) -> str:
 
 
 def _host_and_port(address: str) -> str:
-    """HOST:PORT of what --address says."""
     if address == "auto":
         try:
             address = local_cluster_address()
@@ -87,7 +84,7 @@ def _check_listens(address: str) -> None:
 
 
 def _ask_for_metadata(address: str, *, has_token: bool) -> dict[str, str]:
-    """What the cluster's head says about itself. The call may take 40 s and ignores signals, so a thread makes it."""
+    """Ask the cluster's head about itself. The call may take 40 s and ignores signals, so a thread makes it."""
     answers: list[dict[str, str] | Exception] = []
 
     def ask() -> None:
@@ -111,7 +108,7 @@ def _ask_for_metadata(address: str, *, has_token: bool) -> dict[str, str]:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drop what Ray's C++ code writes to stderr in addition to raising an error. Its log level can only be set before Ray is imported."""
+    """Drop what Ray's C++ code writes to stderr besides raising an error. Its log level can only be set before Ray is imported."""
     stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 2)
     try:
@@ -123,12 +120,11 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def _check_versions(address: str, theirs: dict[str, str]) -> None:
-    ours = {"ray_version": ray.__version__, "python_version": platform.python_version()}
-    differences = [
-        f"{name.partition('_')[0].capitalize()} {theirs.get(name, 'unknown')} instead of {version}"
-        for name, version in ours.items()
-        if theirs.get(name) != version
-    ]
+    versions = {
+        "Ray": (theirs.get("ray_version", "unknown"), ray.__version__),
+        "Python": (theirs.get("python_version", "unknown"), platform.python_version()),
+    }
+    differences = [f"{name} {found} instead of {ours}" for name, (found, ours) in versions.items() if found != ours]
     if differences:
         raise ResourceError(
             f"the cluster at {address} has {' and '.join(differences)}; Ray needs the same versions everywhere. "
@@ -139,10 +135,9 @@ def _check_versions(address: str, theirs: dict[str, str]) -> None:
 def code_for_workers() -> dict[str, Any]:
     """The runtime environment that brings our package to the cluster's nodes: half a megabyte, without the embedded digits.
 
-    Empty for a submitted job that has brought its working folder: that holds our code already.
+    Empty for a job that was submitted with a working folder, which has our code already.
     """
-    job = json.loads(os.environ.get(JOB_CONFIG_VARIABLE, "{}"))
-    runtime_env = job.get("runtime_env") or {}
+    runtime_env = json.loads(os.environ.get(JOB_CONFIG_VARIABLE, "{}")).get("runtime_env") or {}
     if runtime_env.get("working_dir") or runtime_env.get("py_modules"):
         return {}
     return {"py_modules": [str(PACKAGE)], "excludes": ["/data/sample/*.gz", "/data/sample/*.csv", "__pycache__"]}

@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node."""
-
     name: str
     resources: Mapping[str, float]
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +40,7 @@ def view_nodes() -> list[NodeView]:
     """Ask every node that is alive, all at the same time; the head comes first."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     nodes.sort(key=lambda node: (HEAD_RESOURCE not in node["Resources"], node["NodeManagerAddress"], node["NodeID"]))
-    requests = [(node, _run_on_node(_installed, node["NodeID"])) for node in nodes]
+    requests = [(node, run_on_node(node["NodeID"], _installed)) for node in nodes]
     return [_view(node, request) for node, request in requests]
 
 
@@ -50,7 +48,7 @@ def _view(node: Mapping[str, Any], request: "ray.ObjectRef[tuple[dict[str, str],
     name = f"{node['NodeManagerAddress']} ({node['NodeID'][:6]}{', head' if HEAD_RESOURCE in node['Resources'] else ''})"
     try:
         versions, sees_cuda = ray.get(request, timeout=ANSWER_SECONDS)
-        offset, offset_error = clock_offset(lambda: ray.get(_run_on_node(_clock, node["NodeID"]), timeout=ANSWER_SECONDS))
+        offset, offset_error = clock_offset(lambda: ray.get(run_on_node(node["NodeID"], _clock), timeout=ANSWER_SECONDS))
     except GetTimeoutError:
         return NodeView(name, node["Resources"], error=f"no answer within {ANSWER_SECONDS:g} s")
     except RayError as error:
@@ -61,7 +59,7 @@ def _view(node: Mapping[str, Any], request: "ray.ObjectRef[tuple[dict[str, str],
 def clock_offset(read_clock: Callable[[], float], now: Callable[[], float] = time.time, rounds: int = CLOCK_ROUNDS) -> tuple[float, float]:
     """Another clock minus ours, and the largest error of that, in seconds.
 
-    Of several round trips the quickest counts. The other clock is taken to be read in the middle of it.
+    They come from the quickest of several round trips, in whose middle the other clock is assumed to be read.
     """
     trips = []
     for _ in range(rounds):
@@ -73,10 +71,11 @@ def clock_offset(read_clock: Callable[[], float], now: Callable[[], float] = tim
     return offset, quickest_seconds / 2
 
 
-def _run_on_node(function: Callable[[], T], node_id: str) -> "ray.ObjectRef[T]":
-    """Start a task on one node. It reserves no core, so that a busy node answers too."""
+def run_on_node(node_id: str, function: Callable[..., T], *arguments: Any, name: str | None = None) -> "ray.ObjectRef[T]":
+    """Start a task on one node. It reserves no core, so that a busy node answers too. `name` is for Ray's dashboard."""
     strategy = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
-    return ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote()
+    task = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy, name=name)
+    return task.remote(*arguments)
 
 
 def _installed() -> tuple[dict[str, str], bool]:

@@ -14,9 +14,8 @@ Nodes = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """How many trials run at a time, and what each gets."""
-
     workers: int
+    """How many trials run at a time."""
     cpus_per_trial: int
     gpus_per_trial: float
     """What each trial requests from Ray; 0 on a Mac whose Ray does not count the Apple GPU."""
@@ -25,26 +24,21 @@ class WorkerPlan:
 
     def describe(self, nodes: Nodes) -> str:
         """One line for the user, e.g. `32 CPUs, 4 GPUs: 16 trials at a time, 1 CPU and 0.25 GPU each`."""
-        gpus = _count(_total(nodes, "GPU"), "GPU") if self.gpus_per_trial else "no GPU used"
+        gpus = counted(_total(nodes, "GPU"), "GPU") if self.gpus_per_trial else "no GPU used"
         if self.uses_mps:
             gpus = "Apple GPU"
-        available = f"{_count(_total(nodes, 'CPU'), 'CPU')}, {gpus}"
+        available = f"{counted(_total(nodes, 'CPU'), 'CPU')}, {gpus}"
         if len(nodes) > 1:
             available = f"{len(nodes)} nodes, {available}"
-        each = _count(self.cpus_per_trial, "CPU") + (f" and {self.gpus_per_trial:g} GPU" if self.gpus_per_trial else "")
-        return f"{available}: {_count(self.workers, 'trial')} at a time, {each} each"
+        each = counted(self.cpus_per_trial, "CPU") + (f" and {self.gpus_per_trial:g} GPU" if self.gpus_per_trial else "")
+        return f"{available}: {counted(self.workers, 'trial')} at a time, {each} each"
 
 
 def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = False) -> WorkerPlan:
     """Decide how many trials run at a time and what each gets. A trial never spans two nodes.
 
-    Args:
-        settings: the user's limits.
-        nodes: what Ray counts on each node.
-        has_mps: this machine's torch can use an Apple GPU.
-
-    Raises:
-        ResourceError: if no trial fits on any node, or fewer fit than the settings require.
+    `has_mps`: this machine's torch can use an Apple GPU. Raises ResourceError if no trial fits on any node, or fewer than the settings
+    require.
     """
     # Ray 2.60 counts an Apple GPU only on Apple silicon where macOS reports it; earlier versions never do.
     is_uncounted = has_mps and len(nodes) == 1 and not _total(nodes, "GPU") and settings.gpus_per_trial != 0
@@ -54,7 +48,7 @@ def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = Fa
     if gpus == "auto":
         gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
     num_fit = trials_that_fit(settings.cpus_per_trial, gpus, nodes)
-    needs = f"{_count(settings.cpus_per_trial, 'CPU')} and {_count(gpus, 'GPU')}"
+    needs = f"{counted(settings.cpus_per_trial, 'CPU')} and {counted(gpus, 'GPU')}"
     if num_fit < 1:
         raise ResourceError(
             f"one trial needs {needs} on one node, but Ray has {_describe_nodes(nodes)}; "
@@ -69,7 +63,6 @@ def plan_workers(settings: ResourceSettings, nodes: Nodes, *, has_mps: bool = Fa
 
 
 def trials_that_fit(cpus: int, gpus: float, nodes: Nodes) -> int:
-    """How many trials fit on all nodes together."""
     return sum(_trials_on_node(cpus, gpus, node) for node in nodes)
 
 
@@ -79,7 +72,7 @@ def _trials_on_node(cpus: int, gpus: float, node: Mapping[str, float]) -> int:
     if gpus <= 0:
         return by_cpus
     num_gpus = node.get("GPU", 0.0)
-    # Without the small addition, three thirds of a GPU would count as two.
+    # Without 1e-9, rounding would let fewer trials share a GPU than fit.
     by_gpus = int(num_gpus) * int(1 / gpus + 1e-9) if gpus <= 1 else int(num_gpus // gpus)
     return min(by_cpus, by_gpus)
 
@@ -88,20 +81,20 @@ def _total(nodes: Nodes, resource: str) -> float:
     return sum(node.get(resource, 0.0) for node in nodes)
 
 
-def _count(number: float, noun: str) -> str:
+def counted(number: float, noun: str) -> str:
     return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _describe_nodes(nodes: Nodes) -> str:
     """What the nodes have, e.g. `1 CPU and 0 GPUs on each of 2 nodes, 8 CPUs and 1 GPU on one node`."""
-    kinds = Counter(f"{_count(node.get('CPU', 0), 'CPU')} and {_count(node.get('GPU', 0), 'GPU')}" for node in nodes)
+    kinds = Counter(f"{counted(node.get('CPU', 0), 'CPU')} and {counted(node.get('GPU', 0), 'GPU')}" for node in nodes)
     if len(nodes) == 1:
         return next(iter(kinds))
     return ", ".join(f"{kind} on {f'each of {number} nodes' if number > 1 else 'one node'}" for kind, number in kinds.items()) or "no nodes"
 
 
 def mps_here() -> bool:
-    """Whether this machine's torch can use an Apple GPU. Elsewhere than on macOS, torch is not imported."""
+    """Whether this machine's torch can use an Apple GPU. torch is imported only on macOS."""
     if platform.system() != "Darwin":
         return False
     import torch
@@ -110,10 +103,9 @@ def mps_here() -> bool:
 
 
 def check_gpus(plan: WorkerPlan, *, is_own_ray: bool, say: Callable[[str], None]) -> None:
-    """Check that torch can use the GPUs that the trials will get, as far as this machine can tell.
+    """Say so if torch cannot use the GPUs that the trials will get, as far as this machine can tell.
 
-    Raises:
-        ResourceError: if an Apple GPU lacks operators that the training needs.
+    Raises ResourceError if an Apple GPU lacks operators that the training needs.
     """
     if not plan.gpus_per_trial and not plan.uses_mps:
         return

@@ -4,9 +4,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,50 +24,39 @@ from digit_search.run.environment import check_dashboard_host
 
 MIB = 1 << 20
 
+logger = logging.getLogger(__name__)
+
 
 def node_resources() -> list[dict[str, float]]:
-    """What each node that is alive has, by the names of Ray's resources."""
+    """What each node that is alive has, e.g. [{"CPU": 8.0, "GPU": 1.0}]."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def send_chatter_to(log: Path) -> None:
     """Write the log messages of Ray and Optuna, and Python's warnings, to a file and nowhere else.
 
-    The handler belongs to the root logger, because ray.init (2.60) removes those of its own logger.
+    The handler belongs to the root logger, because ray.init (2.60) removes the handlers of Ray's logger.
     """
-    root = logging.getLogger()
-    for old_handler in list(root.handlers):
-        root.removeHandler(old_handler)
-        old_handler.close()
     handler = logging.FileHandler(log, delay=True, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.addHandler(handler)
+    logging.basicConfig(handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.captureWarnings(True)
     # An exception in a library's thread goes to the log as well. A log that cannot be written, on a full disk, must not print tracebacks.
-    threading.excepthook = _log_thread_error
+    threading.excepthook = lambda error: logger.error("exception in a thread", exc_info=error.exc_value)
     logging.raiseExceptions = False
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
     ray_logger = logging.getLogger("ray")
     ray_logger.handlers.clear()
     ray_logger.propagate = True
-    # It warns about every trial without a result.json. We write none, because our own records replace it.
+    # This logger warns about every trial without a result.json. We write none, because our records replace it.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-
-
-def _log_thread_error(args: threading.ExceptHookArgs) -> None:
-    logging.getLogger(__name__).error("exception in a thread", exc_info=args.exc_value)
 
 
 @contextmanager
 def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Start or join Ray; yield the dashboard's address, or "" if there is none.
+    """Start or join Ray; yield the dashboard's address, or "" if there is none. Ray's dashboard shows the metadata in `job`.
 
     At the end, a Ray that was started is stopped. A cluster that was joined keeps running, and our workers and actors on it end.
-
-    Args:
-        settings: which cluster to join, or how to start one.
-        job: metadata of our job, which Ray's dashboard shows.
 
     Raises:
         ResourceError: if Ray does not start in time, the cluster cannot be joined, or the dashboard would be open to a network.
@@ -79,15 +67,20 @@ def running_ray(settings: RaySettings, job: Mapping[str, str] | None = None) -> 
         settings = settings.model_copy(update={"address": check_cluster(settings.address)})
     # Ray would send usage statistics over the internet.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with ray_errors_in_log(), _keep_sigterm_handler() as restore_handler:
+    # ray.init and ray.shutdown (2.60) replace this handler.
+    sigterm_handler = signal.getsignal(signal.SIGTERM)
+    with ray_errors_in_log():
         try:
             dashboard_url = _start_ray(settings, job or {})
-            restore_handler()
+            signal.signal(signal.SIGTERM, sigterm_handler)
             yield f"http://{dashboard_url}" if dashboard_url else ""
         except RayError as error:
             raise RayLostError(str(error).partition("\n")[0]) from error
         finally:
-            ray.shutdown()
+            try:
+                ray.shutdown()
+            finally:
+                signal.signal(signal.SIGTERM, sigterm_handler)
 
 
 def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
@@ -97,7 +90,7 @@ def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
         with _time_limit(settings.start_timeout_seconds), loopback:
             return ray.init(**_init_options(settings), job_config=JobConfig(metadata=dict(job))).dashboard_url or ""
     except AuthenticationError as error:
-        # RAY_AUTH_TOKEN_PATH names a file that is missing or empty. Another try would fail as well, so this is not a lost Ray.
+        # RAY_AUTH_TOKEN_PATH names a file that is missing or empty. Another try would fail too, so this is not a lost Ray.
         reason = str(error).partition(". ")[0]
         raise ResourceError(f"Ray: {reason}. Fix or unset that variable; without it Ray makes its own token") from error
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -114,7 +107,6 @@ def _start_ray(settings: RaySettings, job: Mapping[str, str]) -> str:
 
 
 def _init_options(settings: RaySettings) -> dict[str, Any]:
-    """Arguments for ray.init."""
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if settings.address:
         return options | {"address": settings.address, "runtime_env": code_for_workers()}
@@ -131,11 +123,11 @@ def _init_options(settings: RaySettings) -> dict[str, Any]:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise ResourceError after so many seconds. An alarm signal does that, so there is no limit on Windows or outside the main thread.
+    """Raise ResourceError after so many seconds. An alarm signal does that, so there is no limit on Windows.
 
     A thread could wait for ray.init instead, but a ray.init that hangs holds the lock that ray.shutdown needs.
     """
-    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+    if not hasattr(signal, "SIGALRM"):
         yield
         return
 
@@ -151,16 +143,3 @@ def _time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def _keep_sigterm_handler() -> Iterator[Callable[[], object]]:
-    """Yield a function that restores the current handler of SIGTERM; call it at the end. ray.init and ray.shutdown (2.60) replace it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    restore = partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    try:
-        yield restore
-    finally:
-        restore()

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +12,8 @@ import ray
 from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
 from ray.util.placement_group import PlacementGroup, placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from digit_search.cluster.nodes import run_on_node
 from digit_search.errors import ResourceError, StorageError
 from digit_search.files.atomic_io import write_atomically
 from digit_search.files.object_store import Remote, is_uri
@@ -26,19 +25,22 @@ UNREACHED = "unreached"
 """Key in a trial's report: why the node of its `node_id` cannot keep the trial's checkpoints."""
 NEEDED = ("torch", "torchvision", "pyarrow", "optuna", "pydantic")
 
-logger = logging.getLogger(__name__)
-
 
 def probe(folder: str, token: str, node: str) -> str:
     """On a node: read the driver's mark in the run's folder and write one beside it. Returns what is wrong, "" for nothing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed there (pip install -r requirements.txt)"
-    if is_uri(folder):
-        return _probe_store(Remote(folder), _mark(token, node))
+    mark = _mark(token, node)
     try:
-        found = (Path(folder) / _mark(token)).read_text()
-        (Path(folder) / _mark(token, node)).write_text(found)
+        if is_uri(folder):
+            Remote(folder).put(mark, b"reached")
+            Remote(folder).delete(mark)
+        else:
+            content = (Path(folder) / _mark(token)).read_text(encoding="utf-8")
+            (Path(folder) / mark).write_text(content, encoding="utf-8")
+    except StorageError as error:
+        return str(error)
     except (OSError, ValueError) as error:
         return f"{getattr(error, 'strerror', None) or error}"
     return ""
@@ -54,38 +56,25 @@ def problem_here(folder: str, token: str) -> tuple[str, str]:
     return node, probe(folder, token, node)
 
 
-def _probe_store(place: Remote, mark: str) -> str:
-    try:
-        place.put(mark, b"reached")
-        place.delete(mark)
-    except StorageError as error:
-        return str(error)
-    return ""
-
-
 def _mark(token: str, node: str = "") -> str:
     return f".reach-{token[:8]}{'-' if node else ''}{node}"
 
 
 class StorageProbe:
-    """Asks each node once, and remembers which of them can keep checkpoints.
+    """Asks each node once, and remembers which of them can keep checkpoints."""
 
-    Attributes:
-        token: what the mark in the folder contains; it is new for each search.
-        good: ids of the nodes that can keep checkpoints.
-        bad: by node id, why a node cannot.
-    """
-
-    def __init__(self, folder: str, say: Callable[[str], None] = logger.warning, ask: Callable[[str, str, str], Any] | None = None) -> None:
-        """`folder` is where the trials' checkpoints go, a path or a URI; `ask(folder, token, node)` starts a probe."""
+    def __init__(self, folder: str, say: Callable[[str], None]) -> None:
+        """`folder` is where the trials' checkpoints go, a path or a URI."""
         self._folder = folder
         self._say = say
-        self._ask = ask or _ask_node
         self.token = uuid.uuid4().hex
+        """What the mark in the folder contains."""
         self.good: set[str] = set()
+        """Ids of the nodes that can keep checkpoints."""
         self.bad: dict[str, str] = {}
-        self._asked: dict[Any, tuple[str, float]] = {}
-        """The node of each probe that has not answered, and when it started."""
+        """By node id, why a node cannot."""
+        self._asked: dict[str, tuple[Any, float]] = {}
+        """By the id of a node that has not answered: its probe, and when that started."""
 
     def begin(self) -> None:
         """Leave the mark that the nodes look for."""
@@ -101,17 +90,34 @@ class StorageProbe:
 
     def look(self, nodes: Iterable[str]) -> None:
         """Ask the nodes that are new, and take in the answers that have arrived. This does not wait."""
-        known = self.good | self.bad.keys() | {node for node, _ in self._asked.values()}
+        for node in self._take_answers(nodes):
+            self._say_bad(node)
+
+    def _take_answers(self, nodes: Iterable[str]) -> list[str]:
+        """As `look`, but return the nodes that turned out to be bad."""
         for node in nodes:
-            if node not in known:
-                self._asked[self._ask(self._folder, self.token, node)] = (node, time.monotonic())
+            if node not in (self.good | self.bad.keys() | self._asked.keys()):
+                task = run_on_node(node, probe, self._folder, self.token, node, name=f"digit_search probe of {node[:8]}")
+                self._asked[node] = task, time.monotonic()
         if not self._asked:
-            return
-        answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
-        late = [ref for ref, (_, at) in self._asked.items() if ref not in answered and time.monotonic() - at > ANSWER_SECONDS]
-        for ref in [*answered, *late]:
-            node, _ = self._asked.pop(ref)
-            self._take(node, f"no answer for {ANSWER_SECONDS:g} s" if ref in late else self._answer(ref, node))
+            return []
+        probes = [ref for ref, _ in self._asked.values()]
+        answered, _ = ray.wait(probes, num_returns=len(probes), timeout=0)
+        new_bad = []
+        for node, (ref, asked_at) in list(self._asked.items()):
+            if ref in answered:
+                problem = self._answer(ref, node)
+            elif time.monotonic() - asked_at > ANSWER_SECONDS:
+                problem = f"no answer for {ANSWER_SECONDS:g} s"
+            else:
+                continue
+            del self._asked[node]
+            if not problem and node not in self.bad:
+                self.good.add(node)
+            elif node not in self.bad:
+                self.bad[node] = problem
+                new_bad.append(node)
+        return new_bad
 
     def _answer(self, ref: Any, node: str) -> str:
         try:
@@ -130,32 +136,19 @@ class StorageProbe:
         """
         if node in self.good:
             raise StorageError(f"{self._folder}: {problem}")
-        self._take(node, problem)
+        if node not in self.bad:
+            self.bad[node] = problem
+            self._say_bad(node)
 
-    def _take(self, node: str, problem: str) -> None:
-        if node in self.bad:
-            return
-        if not problem:
-            self.good.add(node)
-            return
-        self.bad[node] = problem
-        self._say(f"node {_host(node)} is not used: {self._folder}: {problem}")
+    def _say_bad(self, node: str) -> None:
+        self._say(f"node {_host(node)} is not used: {self._folder}: {self.bad[node]}")
 
     def wait(self, nodes: Mapping[str, Mapping[str, float]]) -> None:
-        """Ask all nodes, and wait for their answers.
-
-        Raises:
-            ResourceError: if one cannot keep checkpoints, with what to do.
-        """
-        say, self._say = self._say, lambda text: None
-        try:
-            while True:
-                self.look(nodes)
-                if not self._asked:
-                    break
-                time.sleep(0.1)
-        finally:
-            self._say = say
+        """Ask all nodes, and wait for their answers. Raises ResourceError, with what to do, if one cannot keep checkpoints."""
+        self._take_answers(nodes)
+        while self._asked:
+            time.sleep(0.1)
+            self._take_answers(nodes)
         if self.bad:
             problems = "; ".join(f"{_host(node)}: {problem}" for node, problem in self.bad.items())
             raise ResourceError(
@@ -169,14 +162,8 @@ def _host(node: str) -> str:
     return f"{entries[0]['NodeManagerHostname']} ({entries[0]['NodeManagerAddress']})" if entries else node[:8]
 
 
-def _ask_node(folder: str, token: str, node: str) -> Any:
-    strategy = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    task = ray.remote(probe).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy, name=f"digit_search probe of {node[:8]}")
-    return task.remote(folder, token, node)
-
-
 class AvoidNodes(PlacementGroupFactory):
-    """The resources of a trial, on any node but the bad ones. `bad` is looked at each time Tune asks for a placement."""
+    """The resources of a trial, on any node but the bad ones. `bad` is read each time Tune asks for a placement."""
 
     def __init__(self, resources: Mapping[str, float], bad: Mapping[str, str]) -> None:
         super().__init__([dict(resources)])

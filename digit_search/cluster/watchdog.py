@@ -1,4 +1,4 @@
-"""Looks after workers that hang and after a Ray that died."""
+"""Notices workers that hang and a Ray that died."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def own_ray_processes() -> Mapping[int, str]:
-    """The names, by process id, of the processes that this process's own Ray cannot live without; none where it joined a cluster."""
+    """The processes without which the Ray that this process started cannot run: names by process id. Empty if it joined a cluster."""
     return {child.pid: name for child in psutil.Process().children() if (name := child.name().removesuffix(".exe")) in RAY_PROCESSES}
 
 
@@ -41,13 +41,9 @@ class Watchdog:
         kill: Callable[[Any], None] = ray.kill,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what to watch.
+        """A worker without a report for `trial_timeout_seconds` is ended; Tune then starts its trial again.
 
-        Args:
-            trial_timeout_seconds: a worker without a report for this long is ended. Tune then starts its trial again.
-            ray_processes: the names, by process id, of the processes that must not die.
-            kill: ends an actor.
-            now: the clock.
+        `ray_processes` are the names, by process id, of the processes that must not die.
         """
         self._trial_timeout_seconds = trial_timeout_seconds
         self._ray_processes = ray_processes
@@ -55,7 +51,7 @@ class Watchdog:
         self._now = now
         self._looked_at = float("-inf")
         self._last_seen: dict[int, tuple[str, float]] = {}
-        """By trial: the name of its worker, and when that was first seen or last reported. A handle would keep the worker alive."""
+        """By trial: the repr of its worker, and when that was first seen or last reported. The worker's handle would keep it alive."""
         self._killed_at: dict[int, float] = {}
         self._num_hung: dict[int, int] = {}
 
@@ -68,10 +64,9 @@ class Watchdog:
         self._last_seen.pop(trial, None)
 
     def look(self, workers: Callable[[], Mapping[int, Any]]) -> None:
-        """Look at Ray's processes, and once a second at the workers.
+        """Check Ray's processes, and once a second the workers.
 
-        Args:
-            workers: gives the actor of each trial that has not ended, by trial number; None where a trial has none now.
+        `workers` returns the actor of each trial that has not ended, by trial number; None for a trial that has none now.
 
         Raises:
             RayLostError: if one of Ray's processes died, or Ray does not end a worker that hangs.

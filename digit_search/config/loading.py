@@ -1,4 +1,4 @@
-"""How the settings of a run are put together: defaults, then a TOML file, then `--set`, then flags; the result is checked once."""
+"""The settings of a run, put together from the defaults, a TOML file, `--set` and flags. The result is checked once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +18,6 @@ MAX_CONFIG_BYTES = 1 << 20
 MAX_DEPTH = 12
 MAX_PROBLEMS = 30
 MAX_PROBLEM_LETTERS = 500
-RETIRED = frozenset({"data.cache_dir"})
-"""Settings of earlier versions, ignored in a file so that older runs can be repeated and resumed.
-
-data.cache_dir: parsed tables were kept on the disk, until reading a CSV became fast enough.
-"""
 
 
 def load_settings(path: Path | None = None, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> RunSettings:
@@ -38,11 +33,9 @@ def load_settings(path: Path | None = None, assignments: Sequence[str] = (), fla
     """
     tree = to_tree(RunSettings())
     if path is not None:
-        from_file = read_toml(path)
-        _drop_retired(from_file)
-        _merge(tree, from_file)
+        _merge(tree, _read_toml(path))
     for text in assignments:
-        _assign(tree, *parse_assignment(text))
+        _assign(tree, *_parse_assignment(text))
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(tree, key.split("."), value)
@@ -54,28 +47,23 @@ def load_settings(path: Path | None = None, assignments: Sequence[str] = (), fla
     return _validate(tree, source)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file.
-
-    Raises:
-        ConfigError: if it is missing, too large, not UTF-8 or not TOML, with the line of the problem.
-    """
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return parse_toml(read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8-sig"))
+        tree = parse_toml(read_bounded(path, MAX_CONFIG_BYTES).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; configs/default.toml shows every setting") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; configs/default.toml shows every setting") from error
     except ValueError as error:
         raise ConfigError(f"{path}: expected TOML, found: {error}") from error
+    if isinstance(tree.get("data"), dict):
+        # Older runs have this setting in their config.toml. Parsed tables were kept there until reading a CSV became fast enough.
+        tree["data"].pop("cache_dir", None)
+    return tree
 
 
-def parse_assignment(text: str) -> tuple[list[str], Any]:
-    """Split `a.b.c=VALUE` into its keys and its value, which is parsed as TOML, or taken as text if it is not TOML.
-
-    Raises:
-        ConfigError: if there is no `=` or a key is empty.
-    """
+def _parse_assignment(text: str) -> tuple[list[str], Any]:
+    """Split `a.b.c=VALUE` into its keys and its value, which is parsed as TOML, or taken as text if it is not TOML."""
     path, equals, raw = text.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
@@ -84,13 +72,6 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
         return keys, parse_toml(f"value = {raw}")["value"]
     except ValueError:
         return keys, raw.strip()
-
-
-def _drop_retired(tree: dict[str, Any]) -> None:
-    for dotted in RETIRED:
-        section, _, key = dotted.partition(".")
-        if isinstance(tree.get(section), dict):
-            tree[section].pop(key, None)
 
 
 def _merge(tree: dict[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
@@ -110,13 +91,8 @@ def _assign(tree: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     tree[keys[-1]] = value
 
 
-def _validate(tree: Mapping[str, Any], source: str) -> RunSettings:
-    """Check a tree of settings; `source` is named in the error.
-
-    Raises:
-        ConfigError: with every problem found, each with its key.
-    """
-    tree, problems = _with_checked_space(tree)
+def _validate(tree: dict[str, Any], source: str) -> RunSettings:
+    problems = _check_space(tree)
     try:
         settings = RunSettings.model_validate(tree)
     except ValidationError as error:
@@ -137,28 +113,28 @@ def _printable(problem: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def _with_checked_space(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Turn the tables of search.space into their models; return the new tree and the problems.
+def _check_space(tree: dict[str, Any]) -> list[str]:
+    """Turn the tables of search.space into their models, and return the problems.
 
     pydantic would try every model and report the problems of each; the parameter's name says which one is meant.
     """
     search = tree.get("search")
-    space = search.get("space") if isinstance(search, Mapping) else None
-    if not isinstance(search, Mapping) or not isinstance(space, Mapping):
-        return dict(tree), []
-    checked: dict[str, Any] = {}
+    if not isinstance(search, dict) or not isinstance(search.get("space"), dict):
+        return []
+    space: dict[str, Any] = {}
     problems: list[str] = []
-    for name, value in space.items():
+    for name, value in search["space"].items():
         if not isinstance(value, Mapping):
-            checked[name] = value
+            space[name] = value
             continue
         model = dimension_model(name, value)
         try:
-            checked[name] = model.model_validate(value)
+            space[name] = model.model_validate(value)
         except ValidationError as error:
             problems += [f"search.space.{name}.{line}" for line in problem_lines(error, model)]
     # A parameter with a problem is left out, so that the others are still checked against each other.
-    return {**tree, "search": {**search, "space": checked or default_space()}}, problems
+    tree["search"] = {**search, "space": space or default_space()}
+    return problems
 
 
 def to_tree(settings: RunSettings) -> dict[str, Any]:

@@ -11,16 +11,11 @@ from pydantic_core import ErrorDetails
 MAX_FOUND_LETTERS = 80
 _UNION_MEMBERS = {"IntRange", "FloatRange", "Choice", "bool", "int", "float", "str"}
 _UNION_MEMBERS |= {"literal['auto']", "constrained-int", "constrained-float"}
-"""pydantic (2.x) adds the member of a union to the location of a problem, but no such key is in the file."""
+"""pydantic (2.x) adds the member of a union to the location of a problem; the file has no such key."""
 
 
 def problem_lines(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    """The problems in the order of the settings.
-
-    Args:
-        error: raised when a tree was validated against `model`.
-        model: has the settings that an unknown one is compared with.
-    """
+    """The problems that were found when a tree was validated against `model`, in the order of the settings."""
     # A union reports a problem for each of its members, one after the other: they become one line.
     for keys, group in groupby(error.errors(include_url=False), _keys):
         for text in dict.fromkeys(_texts(keys, list(group), model)):

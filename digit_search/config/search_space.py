@@ -1,4 +1,4 @@
-"""The space that a search explores: ranges and choices of parameters, each checked against what the parameter may be at all."""
+"""The space that a search explores: ranges and choices of parameters, each checked against the parameter's own limits."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
@@ -23,7 +23,7 @@ class IntRange(Settings):
     high: int
     log: bool = False
     when: dict[str, ParamValue] = Field(default_factory=dict)
-    """Searched only in trials whose other parameters have these values; otherwise its fixed setting is used."""
+    """Searched only in trials whose other parameters have these values; in other trials its fixed setting is used."""
 
 
 class FloatRange(Settings):
@@ -57,6 +57,7 @@ PARAM_BOUNDS: dict[str, tuple[float, float]] = {
 }
 """The smallest and the largest value that a parameter may have. Batch norm cannot train on a batch of one."""
 STEMS = ("imagenet", "small")
+_NO_SUCH_PARAMETER = f"no such parameter; there are {', '.join(PARAM_NAMES)}"
 
 
 def default_space() -> dict[str, Dimension | ParamValue]:
@@ -76,46 +77,45 @@ def dimension_model(name: str, table: Mapping[str, object]) -> type[IntRange] | 
     return IntRange if name in INT_PARAMS else FloatRange
 
 
-def check_value(name: str, value: object, where: str) -> None:
-    """Check a value of the parameter `name`.
-
-    Raises:
-        ValueError: if it has the wrong type or is out of bounds; the message begins with `where`.
-    """
+def value_problem(name: str, value: object) -> str:
+    """What is wrong with a value of the parameter `name`; empty if nothing is."""
+    if name not in PARAM_NAMES:
+        return _NO_SUCH_PARAMETER
     if name == "stem":
-        if value not in STEMS:
-            raise ValueError(f"{where}: expected one of {', '.join(STEMS)}, found {value!r:.40}")
-        return
+        return "" if value in STEMS else f"expected one of {', '.join(STEMS)}, found {value!r:.40}"
     is_int = name in INT_PARAMS
     if isinstance(value, bool) or not isinstance(value, int if is_int else int | float):
-        raise ValueError(f"{where}: expected {'an integer' if is_int else 'a number'}, found {value!r:.40}")
+        return f"expected {'an integer' if is_int else 'a number'}, found {value!r:.40}"
     low, high = PARAM_BOUNDS[name]
-    if not low <= value <= high:
-        raise ValueError(f"{where}: expected a value from {low:g} to {high:g}, found {value!r:.40}")
+    return "" if low <= value <= high else f"expected a value from {low:g} to {high:g}, found {value!r:.40}"
+
+
+def _value_problems(name: str, values: Iterable[tuple[str, object]]) -> list[str]:
+    """The problems of values given with where they are."""
+    return [f"{where}: {problem}" for where, value in values if (problem := value_problem(name, value))]
 
 
 def space_problems(space: Mapping[str, Dimension | ParamValue]) -> Iterator[str]:
     """What is wrong with the space, a line a problem."""
     earlier: list[str] = []
     for name, dimension in space.items():
-        yield from _dimension_problems(name, dimension)
-        if isinstance(dimension, Dimension) and name in PARAM_NAMES:
+        if name not in PARAM_NAMES:
+            yield f"{name}: {_NO_SUCH_PARAMETER}"
+        elif isinstance(dimension, Dimension):
+            yield from _dimension_problems(name, dimension)
             for other in dimension.when:
                 if other not in earlier:
-                    before = ", ".join(earlier) or "nothing"
-                    yield f"{name}.when: {other} must be before it in search.space; before it is {before}"
+                    yield f"{name}.when: {other} must be before it in search.space; before it is {', '.join(earlier) or 'nothing'}"
+        else:
+            yield from _value_problems(name, [(name, dimension)])
         earlier.append(name)
     if not any(isinstance(dimension, Dimension) for dimension in space.values()):
         yield "space: every parameter is fixed, so there is nothing to search"
 
 
-def _dimension_problems(name: str, dimension: Dimension | ParamValue) -> list[str]:
-    if name not in PARAM_NAMES:
-        return [_unknown_parameter(name)]
+def _dimension_problems(name: str, dimension: Dimension) -> list[str]:
     if isinstance(dimension, Choice):
         return _value_problems(name, ((f"{name}.choices", value) for value in dimension.choices))
-    if not isinstance(dimension, Dimension):
-        return _value_problems(name, [(name, dimension)])
     if name == "stem":
         return [f"{name}: expected choices, found a range"]
     # A bound that is out of range may be too large for a float, and so for the messages below.
@@ -132,22 +132,4 @@ def point_problems(points: Iterable[Mapping[str, ParamValue]]) -> Iterator[str]:
     """What is wrong with the points to try, a line a problem."""
     for index, point in enumerate(points):
         for name, value in point.items():
-            where = f"points[{index}].{name}"
-            if name not in PARAM_NAMES:
-                yield f"points[{index}].{_unknown_parameter(name)}"
-            else:
-                yield from _value_problems(name, [(where, value)])
-
-
-def _unknown_parameter(name: str) -> str:
-    return f"{name}: no such parameter; there are {', '.join(PARAM_NAMES)}"
-
-
-def _value_problems(name: str, values: Iterable[tuple[str, object]]) -> list[str]:
-    problems = []
-    for where, value in values:
-        try:
-            check_value(name, value, where)
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
+            yield from _value_problems(name, [(f"points[{index}].{name}", value)])

@@ -1,12 +1,13 @@
 """Every setting: its name, type, range and default. `loading.py` reads them from files and the command line."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from digit_search.config.search_space import Dimension, ParamValue, Settings, default_space, point_problems, space_problems
-from digit_search.records import TrialParams
+from digit_search.records import PARAM_NAMES, TrialParams
 
 MAX_REPORTS = 10_000
 """Of one training: its whole curve is one line of events.jsonl (`events.MAX_EVENT_BYTES`)."""
@@ -36,17 +37,17 @@ def _checked_duration(text: str) -> str:
     return text
 
 
-def _number_or_auto(value: object) -> object:
-    """Refuse other texts with one message; pydantic would report each member of the union."""
-    if isinstance(value, str) and value != "auto":
-        raise ValueError(f'expected a number or "auto", found {value!r}')
-    return value
+def _checked_share(gpus: Literal["auto"] | float) -> Literal["auto"] | float:
+    if gpus != "auto" and gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"above 1, expected a whole number of GPUs, found {gpus:g}")
+    if gpus != "auto" and 0 < gpus < SMALLEST_SHARE:
+        raise ValueError(f"expected 0 or at least {SMALLEST_SHARE}, Ray's smallest share, found {gpus:g}")
+    return gpus
 
 
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Duration = Annotated[str, AfterValidator(_checked_duration)]
-AutoInt = Annotated[Literal["auto"] | Count, BeforeValidator(_number_or_auto)]
-AutoShare = Annotated[Literal["auto"] | Annotated[float, Field(ge=0, le=10**6)], BeforeValidator(_number_or_auto)]
+Share = Annotated[Literal["auto"] | Annotated[float, Field(ge=0, le=10**6)], AfterValidator(_checked_share)]
 
 
 class DataSettings(Settings):
@@ -130,16 +131,14 @@ class SearchSettings(Settings):
             raise ValueError("\n".join(problems))
         return self
 
-    def _grace_problems(self) -> list[str]:
+    def _grace_problems(self) -> Iterator[str]:
         grace = f"asha.grace_epochs: {self.asha.grace_epochs:g}"
-        problems = []
         grace_reports = self.asha.grace_epochs * self.reports_per_epoch
         # 0.333 is meant as a third: TOML has no fractions.
         if abs(grace_reports - round(grace_reports)) > 0.01 or round(grace_reports) < 1:
-            problems.append(f"{grace} epochs is not a whole number of reports, with {self.reports_per_epoch} an epoch")
+            yield f"{grace} epochs is not a whole number of reports, with {self.reports_per_epoch} an epoch"
         if self.asha.grace_epochs > self.asha.max_epochs:
-            problems.append(f"{grace} is above max_epochs {self.asha.max_epochs}")
-        return problems
+            yield f"{grace} is above max_epochs {self.asha.max_epochs}"
 
 
 class RetrainSettings(Settings):
@@ -157,10 +156,10 @@ class RetrainSettings(Settings):
 class ResourceSettings(Settings):
     """What one trial gets, and how many run at a time."""
 
-    workers: AutoInt = "auto"
+    workers: Literal["auto"] | Count = "auto"
     """Trials at a time; "auto": as many as fit."""
     cpus_per_trial: Count = 1
-    gpus_per_trial: AutoShare = "auto"
+    gpus_per_trial: Share = "auto"
     """A share of a GPU, e.g. 0.25; "auto": one GPU if there is one."""
 
 
@@ -197,23 +196,7 @@ class RunSettings(Settings):
                 )
         return self
 
-    @model_validator(mode="after")
-    def _check_share_of_gpu(self) -> "RunSettings":
-        gpus = self.resources.gpus_per_trial
-        if gpus != "auto" and gpus > 1 and gpus != int(gpus):
-            raise ValueError(f"resources.gpus_per_trial: above 1, expected a whole number of GPUs, found {gpus:g}")
-        if gpus != "auto" and 0 < gpus < SMALLEST_SHARE:
-            raise ValueError(f"resources.gpus_per_trial: expected 0 or at least {SMALLEST_SHARE}, Ray's smallest share, found {gpus:g}")
-        return self
-
 
 def baseline_params(training: TrainingSettings) -> TrialParams:
     """The notebook's lr, gamma, step_size and batch_size; the rest from the training settings."""
-    return TrialParams(
-        rotation_degrees=training.rotation_degrees,
-        shift_pixels=training.shift_pixels,
-        weight_decay=training.weight_decay,
-        accumulation_steps=training.accumulation_steps,
-        label_smoothing=training.label_smoothing,
-        stem=training.stem,
-    )
+    return TrialParams(**training.model_dump(include=set(PARAM_NAMES)))

@@ -1,6 +1,6 @@
 """From blocks of CSV lines to numbers: plain integers in a few vectorised passes, everything else with pyarrow's CSV reader."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,41 +10,14 @@ from digit_search.data.table import byte_view
 
 _NEWLINE, _COMMA, _ZERO = b"\n,0"
 _NUMBERS_ONLY = b'0123456789,"\n \t'
-PART_BYTES = 1 << 16
-"""How much is decoded at once. From 256 KiB on it took twice as long: glibc returned the scratch arrays to the system after each part."""
-
-
-def _parts(text: bytes) -> Iterator[memoryview]:
-    """Views of whole lines, of about `PART_BYTES` each."""
-    start = 0
-    while start < len(text):
-        end = text.find(b"\n", start + PART_BYTES) + 1 or len(text)
-        yield memoryview(text)[start:end]
-        start = end
 
 
 def decode_plain(text: bytes, num_columns: int) -> np.ndarray | None:
-    r"""Decode lines of unquoted integers from 0 to 255; return None if there is anything else in them.
+    r"""Decode lines of at least two unquoted integers from 0 to 255, each line ending with `\n`, to uint8 [lines, num_columns].
 
-    pyarrow 26's CSV reader takes about 25 ns a number, as pandas does; these passes over bytes take a fifth of that.
-
-    Args:
-        text: lines that end with `\n`.
-        num_columns: at least 2.
-
-    Returns:
-        uint8 [lines, num_columns].
+    Returns None if there is anything else in them. pyarrow 26's CSV reader takes about 25 ns a number, as pandas does; these passes over
+    bytes take a fifth of that.
     """
-    decoded = []
-    for part in _parts(text):
-        cells = _decode_part(part, num_columns)
-        if cells is None:
-            return None
-        decoded.append(cells)
-    return decoded[0] if len(decoded) == 1 else np.concatenate(decoded)
-
-
-def _decode_part(text: memoryview, num_columns: int) -> np.ndarray | None:
     if len(text) < 2 * num_columns:
         return None
     codes = np.frombuffer(text, np.uint8)
@@ -73,12 +46,7 @@ def _decode_part(text: memoryview, num_columns: int) -> np.ndarray | None:
 def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For every byte: the number formed by the up to three digits directly before it (modulo 256), and that number's hundreds digit.
 
-    Args:
-        digits: uint8 [bytes], 0 for a byte that is not a digit.
-        is_digit: uint8 [bytes], 0 or 1.
-
-    Returns:
-        uint8 [bytes] and uint8 [bytes - 3]; the second begins at the fourth byte.
+    All are uint8 [bytes], but the hundreds digits begin at the fourth byte. `digits` has 0 for a byte that is not a digit.
     """
     values = np.empty_like(digits)
     values[0], values[1] = 0, digits[0]
@@ -92,10 +60,7 @@ def _numbers_before(digits: np.ndarray, is_digit: np.ndarray) -> tuple[np.ndarra
 
 
 def decode_csv(text: bytes, names: Sequence[str]) -> np.ndarray:
-    r"""Decode lines with pyarrow's CSV reader: quotes, blanks around a number and leading zeros are allowed.
-
-    Returns:
-        uint8 [lines, columns].
+    """Decode lines to uint8 [lines, columns] with pyarrow's CSV reader: quotes, blanks around a number and leading zeros are allowed.
 
     Raises:
         pa.ArrowInvalid: if a line is not one integer from 0 to 255 for each column.

@@ -11,12 +11,13 @@ from digit_search.errors import DataError
 
 MAX_LINE_BYTES = 1 << 20
 """A row of 785 quoted numbers takes less than 5 KiB; ten million columns would take 100 MiB."""
-PLAIN_BLOCK_BYTES = 1 << 16
-"""Small enough for the CPU's cache, and for memory that the C library reuses: 1 MiB blocks took four times as long."""
-PACKED_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 16
+"""Small enough for the CPU's cache, and for glibc to reuse the scratch arrays: 256 KiB took twice as long, and 1 MiB four times."""
+UNPACKED_BYTES = 1 << 20
+"""How much the second thread unpacks at once."""
 
 
-def _open(path: Path, block_bytes: int) -> pa.NativeFile:
+def _open(path: Path, buffer_bytes: int) -> pa.NativeFile:
     try:
         # A device may never end (/dev/zero) and a pipe may never begin.
         if not path.is_file():
@@ -24,31 +25,33 @@ def _open(path: Path, block_bytes: int) -> pa.NativeFile:
             raise DataError(
                 f"{path}: expected a CSV file, found {found}; the data folder must hold train.csv and test.csv, or the same with .gz"
             )
-        return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None, buffer_size=block_bytes)
+        return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None, buffer_size=buffer_bytes)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}; fix its permissions or choose another folder") from error
 
 
 def _plain_chunks(path: Path) -> Generator[bytes, None, None]:
-    with _open(path, PLAIN_BLOCK_BYTES) as stream:
-        while chunk := stream.read(PLAIN_BLOCK_BYTES):
+    with _open(path, BLOCK_BYTES) as stream:
+        while chunk := stream.read(BLOCK_BYTES):
             yield chunk
 
 
 def _unpacked_chunks(path: Path) -> Generator[bytes, None, None]:
-    """While the caller decodes one chunk, a second thread unpacks the next."""
-    with _open(path, PACKED_BLOCK_BYTES) as stream, ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(stream.read, PACKED_BLOCK_BYTES)
-        while chunk := ahead.result():
-            ahead = reader.submit(stream.read, PACKED_BLOCK_BYTES)
-            yield chunk
+    """While the caller decodes what was unpacked, a second thread unpacks more."""
+    with _open(path, UNPACKED_BYTES) as stream, ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(stream.read, UNPACKED_BYTES)
+        while unpacked := ahead.result():
+            ahead = reader.submit(stream.read, UNPACKED_BYTES)
+            for start in range(0, len(unpacked), BLOCK_BYTES):
+                yield unpacked[start : start + BLOCK_BYTES]
 
 
 def _bounded(path: Path, max_csv_bytes: int) -> Generator[bytes, None, None]:
     """The chunks, until they exceed `max_csv_bytes` in total."""
+    is_packed = path.suffix == ".gz"
     num_bytes = 0
     try:
-        with closing(_unpacked_chunks(path) if path.suffix == ".gz" else _plain_chunks(path)) as chunks:
+        with closing(_unpacked_chunks(path) if is_packed else _plain_chunks(path)) as chunks:
             for chunk in chunks:
                 num_bytes += len(chunk)
                 if num_bytes > max_csv_bytes:
@@ -58,7 +61,7 @@ def _bounded(path: Path, max_csv_bytes: int) -> Generator[bytes, None, None]:
                     )
                 yield chunk
     except OSError as error:
-        what = "expected gzip, found something else or a truncated file" if path.suffix == ".gz" else "cannot be read"
+        what = "expected gzip, found something else or a truncated file" if is_packed else "cannot be read"
         raise DataError(f"{path}: {what} after {num_bytes} bytes of CSV ({error}); download it again") from error
 
 

@@ -33,11 +33,7 @@ class Digits:
 
 
 def load_digits(dir: str, *, max_csv_bytes: int) -> Digits:
-    """Find and read train.csv, test.csv and, if it is beside them, test_labels.csv.
-
-    Args:
-        dir: as for `find_digits`.
-        max_csv_bytes: a CSV that unpacks to more is refused.
+    """Find and read train.csv, test.csv and, if it is beside them, test_labels.csv. `dir` is as for `find_digits`.
 
     Raises:
         DataError: if a file is missing or not what it should be.
@@ -51,37 +47,23 @@ def load_digits(dir: str, *, max_csv_bytes: int) -> Digits:
 
 def _read_unchanged(read: Callable[..., pa.Table], path: Path, max_csv_bytes: int) -> tuple[pa.Table, str]:
     """Read a CSV and its fingerprint, both of the same content."""
-    before = _stamp(path)
-    # Read first: the reader refuses pipes and files above the limit, which hashing would wait for.
-    table = read(path, max_csv_bytes=max_csv_bytes)
-    digest = fingerprint(path)
-    if _stamp(path) != before:
-        raise DataError(f"{path}: the file changed while it was read; try again when it is complete")
-    return table, digest
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of the file's bytes, 64 hexadecimal digits.
-
-    Raises:
-        DataError: if the file cannot be read.
-    """
     try:
+        before = _stamp(path)
+        # Read first: the reader refuses pipes and files above the limit, which hashing would wait for.
+        table = read(path, max_csv_bytes=max_csv_bytes)
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+        after = _stamp(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; fix its permissions or choose another folder") from error
+    if after != before:
+        raise DataError(f"{path}: the file changed while it was read; try again when it is complete")
+    return table, fingerprint
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Numbers of which at least one changes when the file is written or replaced.
-
-    The modification time can be set back, so it does not suffice.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; --data needs train.csv and test.csv, or the same with .gz") from error
+    """Numbers of which at least one changes when the file is written or replaced. The modification time can be set back."""
+    status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 

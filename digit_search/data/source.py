@@ -46,24 +46,19 @@ def find_digits(dir: str) -> DigitSource:
 
 
 def _choose_folder(dir: str) -> Path:
-    if dir == "sample":
-        return SAMPLE_FOLDER
     if dir == "auto":
-        return DEFAULT_FOLDER if any((DEFAULT_FOLDER / name).exists() for name in ("train.csv", "train.csv.gz")) else SAMPLE_FOLDER
-    return Path(dir).expanduser()
+        return DEFAULT_FOLDER if _candidates(DEFAULT_FOLDER, "train.csv") else SAMPLE_FOLDER
+    return SAMPLE_FOLDER if dir == "sample" else Path(dir).expanduser()
+
+
+def _candidates(folder: Path, name: str) -> list[Path]:
+    return [path for path in (folder / name, folder / f"{name}.gz") if path.exists()]
 
 
 def _find_csv(folder: Path, name: str) -> Path:
-    """The file of this name, or else the same with .gz.
-
-    Raises:
-        DataError: if there is neither.
-    """
-    plain, packed = folder / name, folder / f"{name}.gz"
-    if plain.exists():
-        if packed.exists():
-            _log.warning("%s: there are both %s and %s.gz; %s is read", folder, name, name, name)
-        return plain
-    if packed.exists():
-        return packed
-    raise DataError(f"{folder}: expected {name} or {name}.gz, found neither; --data needs a folder that holds train.csv and test.csv")
+    found = _candidates(folder, name)
+    if not found:
+        raise DataError(f"{folder}: expected {name} or {name}.gz, found neither; --data needs a folder that holds train.csv and test.csv")
+    if len(found) > 1:
+        _log.warning("%s: there are both %s and %s.gz; %s is read", folder, name, name, name)
+    return found[0]

@@ -17,12 +17,9 @@ class RowSplit:
 
 
 def _validation_counts(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """How many rows of each class are for validation: in proportion, at least one, not all.
+    """How many rows of each class, which has at least 2, are for validation: in proportion, at least one, not all.
 
-    Their sum is the rounded fraction of all rows, unless the limits of one row prevent it.
-
-    Args:
-        counts: rows of each class that occurs, each at least 2.
+    Their sum is the rounded fraction of all rows, unless these limits prevent it.
     """
     exact = counts * fraction
     chosen = np.clip(np.floor(exact), 1, counts - 1).astype(np.int64)

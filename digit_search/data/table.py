@@ -9,10 +9,6 @@ NUM_PIXELS = 28 * 28
 NUM_CLASSES = 10
 PIXEL_NAMES = tuple(f"pixel{index}" for index in range(NUM_PIXELS))
 
-_PIXELS = pa.field("pixels", pa.list_(pa.uint8(), NUM_PIXELS))
-TRAIN_SCHEMA = pa.schema([pa.field("label", pa.uint8()), _PIXELS])
-TEST_SCHEMA = pa.schema([_PIXELS])
-
 
 def build_table(labels: pa.Buffer | None, pixels: pa.Buffer) -> pa.Table:
     """Wrap bytes as a table of one chunk, without a copy.
@@ -21,20 +17,19 @@ def build_table(labels: pa.Buffer | None, pixels: pa.Buffer) -> pa.Table:
         labels: one byte for each row, or None for a table without labels.
         pixels: `NUM_PIXELS` bytes for each row, row after row.
     """
-    values = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pixels])
-    columns = [pa.FixedSizeListArray.from_arrays(values, NUM_PIXELS)]
-    if labels is None:
-        return pa.Table.from_arrays(columns, schema=TEST_SCHEMA)
-    return pa.Table.from_arrays([pa.Array.from_buffers(pa.uint8(), labels.size, [None, labels]), *columns], schema=TRAIN_SCHEMA)
+    rows = {"pixels": pa.FixedSizeListArray.from_arrays(_byte_array(pixels), NUM_PIXELS)}
+    return pa.table(rows if labels is None else {"label": _byte_array(labels)} | rows)
+
+
+def _byte_array(buffer: pa.Buffer) -> pa.UInt8Array:
+    return pa.Array.from_buffers(pa.uint8(), buffer.size, [None, buffer])
 
 
 def _only_chunk(table: pa.Table, name: str) -> pa.Array:
-    if name not in table.column_names:
-        raise DataError(f"expected a table of digits with the column {name}, found the columns {', '.join(table.column_names)}")
     column = table.column(name)
     if column.num_chunks != 1:
         # combine_chunks() would copy the whole column, and each worker would then hold a copy.
-        raise DataError(f"expected the column {name} in one chunk, found {column.num_chunks}; read the table with digit_search.data")
+        raise DataError(f"expected the column {name} in one chunk, found {column.num_chunks}; read the table with digit_search.data.reader")
     return column.chunk(0)
 
 
@@ -49,20 +44,12 @@ def byte_view(values: pa.UInt8Array) -> np.ndarray:
 
 
 def pixel_view(table: pa.Table) -> np.ndarray:
-    """View the pixels as uint8 [rows, 784], read-only, in the table's own memory.
-
-    Raises:
-        DataError: if the table has no such column or not exactly one chunk.
-    """
+    """View the pixels as uint8 [rows, 784], read-only, in the table's own memory."""
     rows = _only_chunk(table, "pixels")
     # flatten() would handle the offset, but imports pyarrow.compute first, which takes 80 ms.
     return byte_view(rows.values).reshape(-1, NUM_PIXELS)[rows.offset : rows.offset + len(rows)]
 
 
 def label_view(table: pa.Table) -> np.ndarray:
-    """View the labels as uint8 [rows], read-only, in the table's own memory.
-
-    Raises:
-        DataError: if the table has no such column or not exactly one chunk.
-    """
+    """View the labels as uint8 [rows], read-only, in the table's own memory."""
     return byte_view(_only_chunk(table, "label"))

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from digit_search.doctor.finding import Finding, ok, one_line, problem, warning
 from digit_search.errors import ResourceError
-
-if TYPE_CHECKING:
-    from digit_search.training.device import DevicePlan
+from digit_search.training.device import DevicePlan, plan_device, visible_gpus
+from digit_search.training.device_check import check_operators, rehearse
 
 GIB = 1 << 30
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -21,11 +22,6 @@ MIN_FREE_FRACTION = 0.5
 
 def check_devices() -> Iterator[Finding]:
     """Every device that torch sees."""
-    import torch
-
-    from digit_search.training.device import plan_device, visible_gpus
-    from digit_search.training.device_check import check_operators, rehearse
-
     has_cuda, has_mps = visible_gpus()
     if has_cuda:
         for index in range(torch.cuda.device_count()):
@@ -37,19 +33,14 @@ def check_devices() -> Iterator[Finding]:
     yield check_cpu(lambda: rehearse(plan_device("cpu")))
 
 
-def _train_on_card(index: int) -> "DevicePlan":
+def _train_on_card(index: int) -> DevicePlan:
     """Train for a few steps on one card, in the precision that a trial would use."""
-    import torch
-
-    from digit_search.training.device import plan_device
-    from digit_search.training.device_check import rehearse
-
     plan = replace(plan_device("cuda"), device=torch.device("cuda", index))
     rehearse(plan)
     return plan
 
 
-def check_card(cuda: Any, index: int, train: "Callable[[], DevicePlan]") -> Finding:
+def check_card(cuda: Any, index: int, train: Callable[[], DevicePlan]) -> Finding:
     """One CUDA card. `cuda` is torch.cuda; `train` trains on the card and returns how."""
     name = f"CUDA card {index}"
     try:
@@ -82,7 +73,7 @@ def check_mps(mps: Any, check_operators: Callable[[], None]) -> Finding:
         check_operators()
         memory = mps.recommended_max_memory()
     except ResourceError as error:
-        return problem(name, str(error), "")
+        return problem(name, str(error))
     except Exception as error:  # noqa: BLE001
         return problem(name, f"cannot train: {one_line(error)}", "update macOS and torch, or --gpus-per-trial 0")
     return ok(name, f"MPS, up to {memory / GIB:.1f} GiB of the machine's memory, float32; it has every operator that the training needs")

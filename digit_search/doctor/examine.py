@@ -1,39 +1,39 @@
 """All checks in order, each printed as soon as it is done."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digit_search.doctor import cluster, devices, libraries, machine
+from digit_search.data.source import find_digits
+from digit_search.doctor import libraries, machine
 from digit_search.doctor.finding import OK, PROBLEM, WARNING, Finding, guarded, ok, problem, problem_of, warning
-from digit_search.errors import ConfigError, DataError, ResourceError
+from digit_search.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
-    from digit_search.config.settings import RunSettings
+    from digit_search.config.settings import RaySettings, RunSettings
 
 NAME_WIDTH = 18
 
 
-@dataclass(frozen=True)
-class DoctorOptions:
-    """Options of the run to check for; None if not given."""
-
-    address: str | None = None
-    data: str | None = None
-    config: Path | None = None
-    results: str = "results"
-
-
-def examine(options: DoctorOptions, say: Callable[[str], None], *, as_json: bool = False) -> None:
-    """Print every finding, with the remedy if there is something to fix.
+def examine(
+    say: Callable[[str], None],
+    *,
+    address: str | None = None,
+    data: str | None = None,
+    config: Path | None = None,
+    results: str = "results",
+    as_json: bool = False,
+) -> None:
+    """Print every finding for a run with these options, with the remedy if there is something to fix.
 
     Raises:
         ResourceError: after all findings, if one of them is a problem.
     """
+    settings, about_settings = _read_settings(config, {"ray.address": address, "data.dir": data})
     findings: list[Finding] = []
-    for finding in all_findings(options):
+    for finding in _all_findings(settings, about_settings, results):
         findings.append(finding)
         if not as_json:
             say(line_of(finding))
@@ -64,47 +64,41 @@ def line_of(finding: Finding) -> str:
     return f"{line}\n{'':<{NAME_WIDTH + 9}} -> {finding.remedy}" if finding.remedy else line
 
 
-def all_findings(options: DoctorOptions) -> Iterator[Finding]:
+def _all_findings(settings: "RunSettings | None", about_settings: Sequence[Finding], results: str) -> Iterator[Finding]:
     """Quick checks first; last Ray, which takes seconds to start."""
-    settings, settings_findings = read_settings(options)
     ray = settings.ray if settings else None
     yield from guarded("Python", machine.check_python)
     yield from guarded("libraries", libraries.check_libraries)
     yield from guarded("Ray's dashboard", libraries.check_dashboard)
-    yield from settings_findings
+    yield from about_settings
     yield from guarded("cores", machine.check_cores)
     yield from guarded("memory", machine.check_memory)
     if not (ray and ray.address):
         # The nodes of a cluster have their own shared memory.
         yield from guarded("/dev/shm", lambda: machine.check_shared_memory(ray.object_store_mib if ray else 256))
-    yield from guarded("results", lambda: machine.check_results(options.results))
+    yield from guarded("results", lambda: machine.check_results(results))
     yield from guarded("data", lambda: check_data(settings.data.dir if settings else "auto"))
-    yield from guarded("devices", devices.check_devices)
+    yield from guarded("devices", _check_devices)
     if ray:
-        yield from guarded("Ray", lambda: cluster.check_ray(ray))
+        yield from guarded("Ray", lambda: _check_ray(ray))
     else:
         yield problem("Ray", "not tried, because the settings cannot be read", "see above")
 
 
-def read_settings(options: DoctorOptions) -> "tuple[RunSettings | None, list[Finding]]":
+def _read_settings(config: Path | None, flags: Mapping[str, str | None]) -> "tuple[RunSettings | None, list[Finding]]":
     """The run's settings, None if they cannot be read, and what to print about them."""
     try:
         from digit_search.config.loading import load_settings
 
-        settings = load_settings(options.config, flags={"ray.address": options.address, "data.dir": options.data})
-    except ConfigError as error:
-        remedy = "correct the configuration; configs/default.toml shows every setting"
-        return None, [problem("settings", " ".join(str(error).split()), remedy)]
+        settings = load_settings(config, flags=flags)
     except Exception as error:  # noqa: BLE001
-        # pydantic, or what it needs, is missing or broken.
+        # A setting is wrong; or pydantic, or what it needs, is missing or broken.
         return None, [problem_of("settings", error)]
-    return settings, [ok("settings", str(options.config))] if options.config else []
+    return settings, [ok("settings", str(config))] if config else []
 
 
 def check_data(folder: str) -> Iterator[Finding]:
     """Whether the CSV files are there. A run reads them within seconds, so their content is not checked here."""
-    from digit_search.data.source import find_digits
-
     try:
         source = find_digits(folder)
     except DataError as error:
@@ -115,3 +109,18 @@ def check_data(folder: str) -> Iterator[Finding]:
         yield warning("data", "only the embedded sample of 5,000 digits", remedy)
     else:
         yield ok("data", f"{source.train}, {source.test}")
+
+
+# These two need libraries that may be missing or broken. They are imported inside the check, so that this becomes a finding.
+
+
+def _check_devices() -> Iterator[Finding]:
+    from digit_search.doctor.devices import check_devices
+
+    yield from check_devices()
+
+
+def _check_ray(settings: "RaySettings") -> Iterator[Finding]:
+    from digit_search.doctor.cluster import check_ray
+
+    yield from check_ray(settings)

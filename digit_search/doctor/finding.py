@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from digit_search.errors import DigitSearchError
 
@@ -18,16 +19,7 @@ class Finding:
     remedy: str = ""
 
 
-def ok(name: str, found: str) -> Finding:
-    return Finding(OK, name, found)
-
-
-def warning(name: str, found: str, remedy: str) -> Finding:
-    return Finding(WARNING, name, found, remedy)
-
-
-def problem(name: str, found: str, remedy: str) -> Finding:
-    return Finding(PROBLEM, name, found, remedy)
+ok, warning, problem = (partial(Finding, level) for level in (OK, WARNING, PROBLEM))
 
 
 def guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
@@ -40,10 +32,10 @@ def guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Findi
 
 
 def problem_of(name: str, error: Exception) -> Finding:
-    """What an error means for the user. The message of our own errors says what to do."""
+    """What an error means for the user. The messages of this package's own errors say what to do."""
     if isinstance(error, DigitSearchError):
-        return problem(name, " ".join(str(error).split()), "")
-    remedy = "pip install -r requirements.txt" if isinstance(error, ImportError) else "fix this first; the other checks ran all the same"
+        return problem(name, " ".join(str(error).split()))
+    remedy = "pip install -r requirements.txt" if isinstance(error, ImportError) else "fix this first; the other checks still ran"
     return problem(name, f"cannot be checked: {one_line(error)}", remedy)
 
 

@@ -3,7 +3,7 @@
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from digit_search.doctor.finding import Finding, ok, one_line, problem, warning
@@ -25,11 +25,12 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def check_libraries(
-    requirements: Path = REQUIREMENTS,
-    installed: Callable[[str], str | None] = installed_version,
-    load: Callable[[str], object] = importlib.import_module,
-) -> Iterator[Finding]:
+def without_build(version: str) -> str:
+    """Builds of one version for different CUDAs, such as 2.14.1+cu130, are the same version."""
+    return version.partition("+")[0]
+
+
+def check_libraries(requirements: Path = REQUIREMENTS) -> Iterator[Finding]:
     """Import each library: nothing else finds one that is installed but broken."""
     try:
         pinned = pinned_versions(requirements)
@@ -39,7 +40,7 @@ def check_libraries(
         return
     as_pinned = []
     for name, version in pinned.items():
-        if finding := _check_library(name, version, installed(name), load):
+        if finding := _check_library(name, version):
             yield finding
         else:
             as_pinned.append(f"{name} {version}")
@@ -47,17 +48,17 @@ def check_libraries(
         yield ok("libraries", f"{len(as_pinned)} of {len(pinned)} as pinned: {', '.join(as_pinned)}")
 
 
-def _check_library(name: str, expected: str, version: str | None, load: Callable[[str], object]) -> Finding | None:
+def _check_library(name: str, expected: str) -> Finding | None:
     """None if it is as expected."""
+    version = installed_version(name)
     if version is None:
         return problem(name, f"not installed; expected {expected}", INSTALL)
     try:
-        load(name)
+        importlib.import_module(name)
     except Exception as error:  # noqa: BLE001
         # A library built for another machine, or for another version of a library, raises anything.
         return problem(name, f"{version} cannot be imported: {one_line(error)}", f"pip install --force-reinstall {name}=={expected}")
-    # A build for a certain CUDA, such as 2.14.1+cu130, is the same version.
-    if version.partition("+")[0] != expected:
+    if without_build(version) != expected:
         return warning(name, f"{version}; this project is tested with {expected}", INSTALL)
     return None
 
@@ -78,13 +79,11 @@ def dashboard_packages() -> list[str]:
     ]
 
 
-def check_dashboard(
-    packages: Callable[[], Sequence[str]] = dashboard_packages, installed: Callable[[str], str | None] = installed_version
-) -> Iterator[Finding]:
+def check_dashboard() -> Iterator[Finding]:
     """Whether Ray's dashboard can start."""
-    missing = [name for name in packages() if installed(name) is None]
+    missing = [name for name in dashboard_packages() if installed_version(name) is None]
     if missing:
         remedy = "pip install -r requirements.txt, which names ray[default], or run with --no-dashboard"
-        yield warning("Ray's dashboard", f"cannot start: not installed are {', '.join(missing)}", remedy)
+        yield warning("Ray's dashboard", f"cannot start, because these packages are not installed: {', '.join(missing)}", remedy)
     else:
         yield ok("Ray's dashboard", "its packages are installed")

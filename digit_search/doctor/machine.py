@@ -27,7 +27,6 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Iterator[Finding]:
-    """Whether this Python is new enough."""
     found = f"{'.'.join(map(str, version))} ({sys.executable}), {platform.platform()}"
     if version[:2] < OLDEST_PYTHON:
         yield problem("Python", found, "install Python 3.11 or newer and make a new virtual environment with it")
@@ -36,27 +35,25 @@ def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Iter
 
 
 def check_cores(cores: float | None = None, machine_cores: int | None = None) -> Iterator[Finding]:
-    """How many cores a container or service lets us use."""
+    """How many cores this process may use."""
     cores, machine = cores or usable_cores(), machine_cores or os.cpu_count() or 1
     found = f"{cores:g} of the machine's {machine}"
     if cores < 1:
         yield warning("cores", f"{found}: a container or a service allows less than one", "allow one or more; a trial takes one")
-    elif cores < machine:
-        yield ok("cores", f"{found}, as a container, a service or an affinity allows")
     else:
-        yield ok("cores", f"{cores:g}")
+        yield ok("cores", f"{found}, as a container, a service or an affinity allows" if cores < machine else f"{cores:g}")
 
 
 def check_memory(total: int | None = None, limit: int | None = None, cores: float | None = None) -> Iterator[Finding]:
     """Whether one trial per core fits: Ray ends workers when memory runs out."""
     total = total_memory() if total is None else total
     limit = memory_limit() if limit is None else limit
-    cores = int(cores or usable_cores()) or 1
     usable = min(filter(None, (total, limit)), default=0)
+    cores = int(cores or usable_cores()) or 1
     if not usable:
         yield ok("memory", "unknown on this system")
         return
-    found = f"{usable / GIB:.1f} GiB" + (f" allowed by a container or service, of {total / GIB:.1f}" if limit and limit < total else "")
+    found = f"{usable / GIB:.1f} GiB" + (f" allowed by a container or service, of {total / GIB:.1f}" if usable < total else "")
     fits = int((usable - RUN_MEMORY) // TRIAL_MEMORY)
     if fits < 1:
         yield problem("memory", found, f"a run needs {(RUN_MEMORY + TRIAL_MEMORY) / GIB:.1f} GiB with one trial at a time; allow more")
@@ -84,40 +81,35 @@ def check_shared_memory(needed_mib: int, folder: Path = SHARED_MEMORY, usage: Ca
 def check_results(results: str, usage: Callable = shutil.disk_usage) -> Iterator[Finding]:
     """Whether a run can be written to `results`, a folder or the URI of an object store."""
     place = parse_location(results)
-    yield from check_folder(place, usage) if isinstance(place, Path) else check_store(place)
+    yield _check_folder(place, usage) if isinstance(place, Path) else _check_store(place)
 
 
-def check_store(place: Remote) -> Iterator[Finding]:
-    """Whether a file can be written to, read from and deleted in an object store."""
+def _check_store(place: Remote) -> Finding:
     name = f"doctor-{os.getpid()}.tmp"
     try:
         place.put(name, b"x")
         place.get(name, 1)
         place.delete(name)
     except StorageError as error:
-        yield problem("results", str(error), "fix that, or name another place with --results")
-    else:
-        yield ok("results", f"{place.display_uri('').rstrip('/')}: a file can be written, read and deleted there")
+        return problem("results", str(error), "fix that, or name another place with --results")
+    return ok("results", f"{place.display_uri('').rstrip('/')}: a file can be written, read and deleted there")
 
 
-def check_folder(results: Path, usage: Callable = shutil.disk_usage) -> Iterator[Finding]:
+def _check_folder(results: Path, usage: Callable) -> Finding:
     """Whether a run can be written to a folder, or to the nearest of its parents that exists, and has space there."""
     folder = results.absolute()
     if folder.exists() and not folder.is_dir():
-        yield problem("results", f"{results} is a file", "name a folder with --results")
-        return
+        return problem("results", f"{results} is a file", "name a folder with --results")
     folder = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
     except OSError as error:
-        yield problem("results", f"{folder} cannot be written: {error.strerror}", "fix that, or name another folder with --results")
-        return
+        return problem("results", f"{folder} cannot be written: {error.strerror}", "fix that, or name another folder with --results")
     free = usage(folder).free
     found = f"{results}: {free / GIB:.1f} GiB free; a run needs about {RUN_DISK // MIB} MiB while it works"
     if free < RUN_DISK:
-        yield problem("results", found, "free some space, or name a folder on another disk with --results")
-    elif free < 3 * RUN_DISK:
-        yield warning("results", found, "many workers or runs will need more; free some space")
-    else:
-        yield ok("results", found)
+        return problem("results", found, "free some space, or name a folder on another disk with --results")
+    if free < 3 * RUN_DISK:
+        return warning("results", found, "many workers or runs will need more; free some space")
+    return ok("results", found)

@@ -1,4 +1,4 @@
-"""Reading files that a stranger may have written: up to a limit, never from a pipe or a device, and with one kind of error."""
+"""Reads files that a stranger may have written: up to a limit, never from a pipe or a device, and with one kind of error."""
 
 import errno
 import json
@@ -32,7 +32,6 @@ def max_file_bytes() -> int:
 
 
 def _open_regular(path: str, flags: int) -> int:
-    """The opener of a file that has to be a regular one."""
     # Without O_NONBLOCK, opening a pipe waits for a writer. Windows has neither this flag nor pipes in a folder.
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -55,11 +54,7 @@ def open_bounded(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """The content of a regular file.
-
-    Raises:
-        OSError: as `open_bounded`.
-    """
+    """The content of a regular file. Raises OSError as `open_bounded` does."""
     with open_bounded(path, max_bytes) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -89,11 +84,7 @@ _DECODER = json.JSONDecoder(parse_int=_small_int, parse_constant=_refuse_constan
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse JSON in UTF-8. Integers have at most 20 digits; NaN and Infinity are refused.
-
-    Raises:
-        ValueError: if it is anything else, or nested too deeply.
-    """
+    """Parse JSON in UTF-8. Raises ValueError for anything else, NaN, Infinity, integers of over 20 digits and very deep nesting."""
     try:
         return _DECODER.decode(content.decode())
     except RecursionError as error:
@@ -101,11 +92,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML.
-
-    Raises:
-        ValueError: if it is not TOML, has a number of thousands of digits, or is nested too deeply for Python's parser.
-    """
+    """Parse TOML. Raises ValueError for anything else, numbers of thousands of digits, and nesting too deep for Python's parser."""
     for number, line in enumerate(text.split("\n"), start=1):
         # tomllib's time grows with the square of a dotted key's length: a key of 40,000 letters takes seconds.
         if line.count(".") > MAX_DOTS_A_LINE:
@@ -116,12 +103,9 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("lists or tables that are nested too deeply") from error
 
 
-def is_nested_beyond(tree: Mapping[str, Any], depth: int) -> bool:
-    """Whether tables and lists are nested more deeply than `depth`. This does not recurse, so that no depth can overflow the stack."""
-    level: list[Any] = [tree]
-    for _ in range(depth):
-        values = [item for value in level for item in (value.values() if isinstance(value, Mapping) else value)]
-        level = [item for item in values if isinstance(item, Mapping | list)]
-        if not level:
-            return False
-    return True
+def is_nested_beyond(value: Any, depth: int) -> bool:
+    """Whether tables and lists are nested more deeply than `depth`."""
+    if not isinstance(value, Mapping | list):
+        return False
+    items = value.values() if isinstance(value, Mapping) else value
+    return depth == 0 or any(is_nested_beyond(item, depth - 1) for item in items)

@@ -1,14 +1,14 @@
 """Folders in an object store: `s3://BUCKET/...`, `gs://BUCKET/...`, and `file:///...` for a mounted disk. Only this module uses pyarrow.fs.
 
-An object appears whole or not at all, and nothing can be appended to it. pyarrow finds the credentials: in the environment, in ~/.aws, or
-by the role of the machine.
+An object appears whole or not at all, and nothing can be appended to it. pyarrow finds the credentials in the environment, in ~/.aws, or by
+the role of the machine.
 """
 
 import functools
 import io
-import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "file")
 RETRY_PAUSES_SECONDS = (1.0, 4.0)
-"""The pauses between our tries. In each of them the S3 client tries three times itself."""
+"""The pauses between our tries. In each try, the S3 client tries three times itself."""
 GCS_RETRY_LIMIT = "retry_limit_seconds=30"
 """Without it, pyarrow 26 tries for 15 minutes."""
 S3_TIMEOUTS = {"connect_timeout": 5.0, "request_timeout": 15.0}
@@ -37,8 +37,6 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file of a listing."""
-
     size: int
     modified_at: float
     """Seconds since the Unix epoch, by the store's clock."""
@@ -46,10 +44,14 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A folder in an object store. The names of its files are relative to it, and may have slashes. It need not exist."""
+    """A folder in an object store. The names of its files are relative to it, and may have slashes. It need not exist.
+
+    Every method that sends a request raises StorageError if the store refuses or cannot be reached. A file that could not be written keeps
+    its old content.
+    """
 
     uri: str
-    """As the user gave it, without a slash at the end of its path. Options for pyarrow are behind a `?`."""
+    """As the user gave it, without a slash at the end of its path. Options for pyarrow follow a `?`."""
 
     @property
     def name(self) -> str:
@@ -57,7 +59,6 @@ class Remote:
         return self.split()[1]
 
     def child(self, name: str) -> "Remote":
-        """The folder of this name in this folder."""
         parts = urlsplit(self.uri)
         return Remote(urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}")))
 
@@ -72,19 +73,14 @@ class Remote:
         return urlunsplit(urlsplit(self.child(name).uri)._replace(query=""))
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a file.
-
-        Raises:
-            StorageError: if the store does not accept it. The old file is kept.
-        """
         self.write(name, io.BytesIO(content))
 
     def upload(self, path: Path, name: str, max_bytes: int | None = None) -> None:
         """Copy a local file to the store, or only its first `max_bytes` bytes.
 
         Raises:
-            FileNotFoundError: if there is no such local file.
-            StorageError: if it cannot be read, or the store does not accept it. The old file is kept.
+            FileNotFoundError: if the local file does not exist.
+            StorageError: also if it cannot be read.
         """
         try:
             file = path.open("rb")
@@ -96,16 +92,12 @@ class Remote:
             self.write(name, file, max_bytes)
 
     def write(self, name: str, source: BinaryIO, max_bytes: int | None = None) -> None:
-        """Write a file with the content of `source`, or only its first `max_bytes` bytes. `source` is read again if a try fails.
-
-        Raises:
-            StorageError: if the store does not accept it. The old file is kept.
-        """
+        """Write a file with the content of `source`, or only its first `max_bytes` bytes. `source` is read again if a try fails."""
 
         def write(filesystem: "FileSystem", path: str) -> None:
             # An object appears when it is complete, but a local file when it is opened.
             is_local = filesystem.type_name == "local"
-            target = f"{path}.{os.getpid()}.tmp" if is_local else path
+            target = f"{path}.{uuid.uuid4().int}.tmp" if is_local else path
             if is_local:
                 filesystem.create_dir(path.rpartition("/")[0])
             source.seek(0)
@@ -117,19 +109,15 @@ class Remote:
         self._request(name, "written", write)
 
     def get(self, name: str, max_bytes: int) -> bytes | None:
-        """The content of a file; None if there is no such file.
-
-        Raises:
-            StorageError: if it cannot be read or is larger than `max_bytes`.
-        """
+        """The content of a file; None if it does not exist. Raises StorageError if it is larger than `max_bytes`."""
         content = io.BytesIO()
         return content.getvalue() if self._read(name, content, max_bytes) else None
 
     def download(self, name: str, path: Path, max_bytes: int) -> bool:
-        """Copy a file from the store to a new local file; return False if there is no such file.
+        """Copy a file from the store to a new local file; return False if it does not exist.
 
         Raises:
-            StorageError: if it cannot be read or is larger than `max_bytes`.
+            StorageError: also if it is larger than `max_bytes`.
             OSError: if the local file exists already, or cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,11 +144,7 @@ class Remote:
         return exists
 
     def delete(self, name: str) -> None:
-        """Delete a file, if there is one.
-
-        Raises:
-            StorageError: if the store refuses.
-        """
+        """Delete a file, if there is one."""
 
         def delete(filesystem: "FileSystem", path: str) -> None:
             with suppress(FileNotFoundError):
@@ -169,11 +153,7 @@ class Remote:
         self._request(name, "deleted", delete)
 
     def files(self) -> Mapping[str, RemoteFile]:
-        """All files in this folder and below, by their relative names.
-
-        Raises:
-            StorageError: if they cannot be listed.
-        """
+        """All files in this folder and below, by their relative names."""
 
         def list_files(filesystem: "FileSystem", path: str) -> Mapping[str, RemoteFile]:
             from pyarrow.fs import FileSelector, FileType
@@ -189,7 +169,7 @@ class Remote:
         return self._request("", "listed", list_files)
 
     def _request(self, name: str, verb: str, action: Callable[["FileSystem", str], Result]) -> Result:
-        """Do something with a file, and try again after an error that may be one of the network."""
+        """Call `action` with the file system and the file's path in it. Try again after an error that the network may have caused."""
         from pyarrow import ArrowException
 
         pauses = list(RETRY_PAUSES_SECONDS)
@@ -221,7 +201,7 @@ def parse_location(text: str) -> Path | Remote:
     if parts.scheme not in SCHEMES:
         raise RunFolderError(f"{text}: expected a folder, or a URI that begins with {', '.join(f'{name}://' for name in SCHEMES)}")
     if "@" in parts.netloc and parts.netloc.partition("@")[0] != "anonymous":
-        # The URI is printed and written to files, so credentials would be, too.
+        # The URI is printed and written to files.
         raise RunFolderError(
             f"{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}: expected no credentials in a URI, found some; "
             "put them into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; GOOGLE_APPLICATION_CREDENTIALS) or ~/.aws"
@@ -256,9 +236,9 @@ def _bucket(uri: str) -> tuple["FileSystem", str]:
 
 
 def _with_timeouts(filesystem: "FileSystem", uri: str) -> "FileSystem":
-    """The S3 file system of this URI with timeouts, which cannot be given in a URI. `filesystem` is what pyarrow made of the URI.
+    """The S3 file system of this URI with timeouts, which a URI cannot have. `filesystem` is what pyarrow made of the URI.
 
-    pyarrow has refused unknown options already. Those for creating and deleting buckets, which we never do, are left out.
+    pyarrow has already refused unknown options. We leave out those for creating and deleting buckets, which we never do.
     """
     from pyarrow.fs import S3FileSystem
 

@@ -29,12 +29,9 @@ class Housekeeping(Observer):
         if not isinstance(event, TrialEnded) or started_at < self._next_at:
             return
         write_tables_of(self._folder, state, self._rank_by)
-        self._delete_checkpoints(state)
-        ended_at = time.monotonic()
-        self._next_at = ended_at + max(EVERY_SECONDS, 9 * (ended_at - started_at))
-
-    def _delete_checkpoints(self, state: RunState) -> None:
-        """Keep those of trials that run or will be resumed, and of the best trial, which is retrained from there."""
+        # Trials that run or were interrupted resume from their checkpoints, and the best trial is retrained from its own.
         kept = {record.trial for record in state.trials if record.status not in FINISHED}
         kept |= {record.trial for record in ranked(state.trials, self._rank_by)[:1]}
         self._folder.keep_checkpoints((record.trial for record in state.trials), kept)
+        ended_at = time.monotonic()
+        self._next_at = ended_at + max(EVERY_SECONDS, 9 * (ended_at - started_at))

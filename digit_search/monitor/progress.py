@@ -17,7 +17,7 @@ WIDE_COLUMNS = 100
 """A terminal this wide also has room for the time that has passed."""
 REFRESH_EVERY_SECONDS = 1.0
 STATUS_EVERY_SECONDS = 60.0
-"""Off a terminal, a line says how the search is going when no trial has ended for this long."""
+"""Off a terminal, a line with the state of the search is written when no trial has ended for this long."""
 
 
 def after_epochs(metrics: EpochMetrics) -> str:
@@ -26,7 +26,7 @@ def after_epochs(metrics: EpochMetrics) -> str:
 
 
 class SearchProgress(Observer):
-    """Shows how many trials are done, the best so far, what runs, what was stopped, and the time left."""
+    """Shows how many trials are done, the time left, the best so far, and how many trials run, were stopped and failed."""
 
     def __init__(
         self,
@@ -37,42 +37,29 @@ class SearchProgress(Observer):
         stream: TextIO | None = None,
         num_validation: int | None = None,
     ) -> None:
-        """Show the search as it is now.
-
-        Args:
-            state: of the run, which may have finished trials already.
-            seconds_left: estimates the time that the rest takes; None where nothing is known yet.
-            num_samples: trials of the whole search.
-            stream: where to write; by default stderr.
-            num_validation: the number of digits that an accuracy is measured on; None where unknown.
-        """
+        """`num_validation` is the number of digits that an accuracy is measured on; None, as for the time left, means unknown."""
         self._seconds_left = seconds_left
         self._num_samples = num_samples
         self._stream = stream or sys.stderr
         self._num_validation = num_validation
-        self._left: float | None = None
-        self._left_at = self._shown_at = self._line_at = time.monotonic()
-        self._bar = tqdm(
-            total=num_samples,
-            initial=state.num_finished,
-            unit="trial",
-            file=self._stream,
-            disable=not self._stream.isatty(),
-            dynamic_ncols=True,
-            bar_format="{desc}",
-        )
+        self._ends_at: float | None = None
+        self._shown_at = self._line_at = time.monotonic()
+        is_terminal = self._stream.isatty()
+        self._bar = tqdm(total=num_samples, file=self._stream, disable=not is_terminal, dynamic_ncols=True, bar_format="{desc}")
         self._estimate(state)
         self._show(state)
 
     def on_event(self, event: RunEvent, state: RunState) -> None:
-        match event:
-            case EpochReported():
-                self._estimate(state)
-                self._show(state)
-            case TrialEnded():
-                self._estimate(state)
-                self._write_end(event, state)
-                self._show(state)
+        if not isinstance(event, EpochReported | TrialEnded):
+            return
+        self._estimate(state)
+        if isinstance(event, TrialEnded):
+            self._write_end(event, state)
+        self._show(state)
+
+    def _estimate(self, state: RunState) -> None:
+        seconds = self._seconds_left(state)
+        self._ends_at = None if seconds is None else time.monotonic() + seconds
 
     def _write_end(self, event: TrialEnded, state: RunState) -> None:
         text = f"trial {event.trial:>3} {event.status}"
@@ -95,8 +82,9 @@ class SearchProgress(Observer):
         elif now - self._shown_at >= REFRESH_EVERY_SECONDS:
             self._show(state)
 
-    def _estimate(self, state: RunState) -> None:
-        self._left, self._left_at = self._seconds_left(state), time.monotonic()
+    def _write_line(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+        self._line_at = time.monotonic()
 
     def _status(self, state: RunState) -> str:
         """The time left comes first: where a line is too long, its end is cut off."""
@@ -107,23 +95,18 @@ class SearchProgress(Observer):
         return ", ".join(parts + ([f"{failed} failed"] if failed else []))
 
     def _time_left(self) -> str:
-        if self._left is None:
+        if self._ends_at is None:
             return "time left unknown"
-        return f"{tqdm.format_interval(max(self._left - (time.monotonic() - self._left_at), 0))} left"
-
-    def _write_line(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
-        self._line_at = time.monotonic()
+        return f"{tqdm.format_interval(max(self._ends_at - time.monotonic(), 0))} left"
 
     def _show(self, state: RunState) -> None:
         self._shown_at = time.monotonic()
         if self._bar.disable:
             return
-        bar = self._bar
-        is_wide = (bar.format_dict["ncols"] or 0) >= WIDE_COLUMNS
-        bar.n = state.num_finished
-        bar.bar_format = "{n_fmt}/{total_fmt} |{bar}| " + ("{elapsed} elapsed, " if is_wide else "") + self._status(state)
-        bar.refresh()
+        elapsed = "{elapsed} elapsed, " if (self._bar.format_dict["ncols"] or 0) >= WIDE_COLUMNS else ""
+        self._bar.n = state.num_finished
+        self._bar.bar_format = f"{{n_fmt}}/{{total_fmt}} |{{bar}}| {elapsed}{self._status(state)}"
+        self._bar.refresh()
 
     def close(self) -> None:
         """Leave the terminal as a finished bar does."""

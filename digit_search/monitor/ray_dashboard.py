@@ -1,8 +1,7 @@
 """The search on Ray's dashboard, which knows jobs, actors and tasks, but no trials.
 
-The workers are actors, and each runs many trials, so the name of an actor cannot say which: Ray (2.60) takes it when the actor is made and
-never again. The same holds for a job's metadata. But each task has its own name. So an actor that does nothing has a task for each trial,
-which lasts as long as the trial, and one for each new best.
+The workers are actors, and each runs many trials. Ray (2.60) does not let an actor change its name, or a job its metadata, but each task
+has its own name. So an actor that does nothing has a task for each trial, which lasts as long as the trial, and one for each new best.
 """
 
 import asyncio
@@ -23,16 +22,14 @@ BEST_SO_FAR = "best so far: the newest task of that name, and the metric ray_dig
 
 
 def job_metadata(run: str, num_samples: int, wanted: int = 1) -> Mapping[str, str]:
-    """What Ray shows of our job. `job_name` is Ray's key for the name in the dashboard's list of jobs.
-
-    `wanted` is how many trials at a time the search would like to run; other searches on the cluster read it.
-    """
+    """What Ray shows of our job. `wanted` is how many trials at a time it would like to run; other searches on the cluster read it."""
+    # Ray's list of jobs shows "job_name" as the name.
     name = f"digit_search {run} ({num_samples} trials)"
     return {"job_name": name, "run": run, "samples": str(num_samples), "best_so_far": BEST_SO_FAR, WANTS: str(wanted)}
 
 
 class TrialBoard:
-    """The actor. The dashboard lists the calls of its methods as tasks."""
+    """The actor. The dashboard shows each call of a method as a task."""
 
     def __init__(self, run: str) -> None:
         self._run = run
@@ -49,7 +46,7 @@ class TrialBoard:
         await self._outcome(trial)
 
     async def end(self, trial: int, error: str) -> None:
-        """End the trial's task; with an error, as a failed one."""
+        """End the trial's task, which fails if there is an error."""
         outcome = self._outcome(trial)
         if outcome.done():
             return
@@ -63,7 +60,7 @@ class TrialBoard:
 
 
 class RayDashboard(Observer):
-    """Starts the board's tasks and gives them their names. Fire and forget: errors are ignored."""
+    """Starts the board's tasks and gives them their names, without waiting for them; their errors are ignored."""
 
     def __init__(self, run: str) -> None:
         options = {"num_cpus": 0, "name": f"digit_search {run}", "get_if_exists": True}

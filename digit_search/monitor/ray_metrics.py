@@ -4,7 +4,7 @@ import time
 
 from ray.util.metrics import Gauge
 
-from digit_search.records import EpochMetrics, TrialStatus
+from digit_search.records import TrialStatus
 from digit_search.run.active_run import Observer
 from digit_search.run.events import EpochReported, RunEvent
 from digit_search.run.layout import trial_name
@@ -26,7 +26,7 @@ GAUGES = {
 
 
 class RayMetrics(Observer):
-    """Sets the gauges every few seconds. Those of a trial are only set while it runs: soon after its end, its lines end too."""
+    """Sets the gauges every few seconds. Those of a trial are only set while it runs, so its lines end soon after it."""
 
     def __init__(self, run: str, num_samples: int) -> None:
         self._num_samples = num_samples
@@ -42,7 +42,7 @@ class RayMetrics(Observer):
 
     def on_event(self, event: RunEvent, state: RunState) -> None:
         if isinstance(event, EpochReported):
-            # Exported with the next step: otherwise a short trial would be over before its turn.
+            # Otherwise a short trial could end before its gauges are set.
             self._exported_at = float("-inf")
 
     def _export(self, state: RunState) -> None:
@@ -54,13 +54,11 @@ class RayMetrics(Observer):
             self._set("best_accuracy", state.best.metrics.scored_accuracy)
             self._set("best_trial", state.best.trial)
         for trial in state.running:
-            self._export_trial(trial_name(trial), state.last_report(trial))
-
-    def _export_trial(self, name: str, metrics: EpochMetrics | None) -> None:
-        self._set("epoch", metrics.epoch if metrics else 0.0, trial=name)
-        if metrics is not None:
-            self._set("accuracy", metrics.scored_accuracy, trial=name)
-            self._set("images_per_second", metrics.images / metrics.seconds if metrics.seconds else 0.0, trial=name)
+            name, metrics = trial_name(trial), state.last_report(trial)
+            self._set("epoch", metrics.epoch if metrics else 0.0, trial=name)
+            if metrics:
+                self._set("accuracy", metrics.scored_accuracy, trial=name)
+                self._set("images_per_second", metrics.images / metrics.seconds if metrics.seconds else 0.0, trial=name)
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         self._gauges[f"digit_search_{name}"].set(value, tags)

@@ -34,7 +34,8 @@ class TensorBoard(Observer):
 
     def _report(self, trial: int, metrics: EpochMetrics) -> None:
         if trial not in self._writers:
-            self._writers[trial] = _make_writer(self._folder.trial(trial))
+            # Its writing thread dies of a full disk. A queue with a limit would then block forever.
+            self._writers[trial] = _tensorboardx("writer").SummaryWriter(str(self._folder.trial(trial)), max_queue=0, flush_secs=30)
         writer = self._writers[trial]
         for name, value in _scalars(metrics).items():
             writer.add_scalar(name, value, global_step=self._step_of(metrics))
@@ -61,7 +62,7 @@ def _tensorboardx(module: str) -> Any:
     """A module of tensorboardX, imported without torch.
 
     tensorboardX (2.6.5) imports torch where it can, to accept tensors, but we log numbers. That would cost the driver 380 MB, and 4 seconds
-    before the first trial. So torch seems not to be installed while tensorboardX is imported.
+    before the first trial. So torch is hidden while tensorboardX is imported.
     """
     if "tensorboardX" in sys.modules or "torch" in sys.modules:
         return importlib.import_module(f"tensorboardX.{module}")
@@ -71,8 +72,3 @@ def _tensorboardx(module: str) -> Any:
         return importlib.import_module(f"tensorboardX.{module}")
     finally:
         del modules["torch"]
-
-
-def _make_writer(folder: Any) -> Any:
-    # Its writing thread dies of a full disk, and a queue with a limit would then be waited for forever.
-    return _tensorboardx("writer").SummaryWriter(str(folder), max_queue=0, flush_secs=30)

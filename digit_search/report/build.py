@@ -15,10 +15,7 @@ MAX_NAME_LETTERS = 120
 
 
 def write_tables(folder: RunFolder, state: RunState | None = None) -> None:
-    """Write trials.csv, epochs.csv and rungs.csv; fast enough to be called after every epoch.
-
-    Args:
-        state: the run's state, where the caller has it; None to read it from the run's events.
+    """Write trials.csv, epochs.csv and rungs.csv. Without a `state`, it is read from the run's events.
 
     Raises:
         RunFolderError: if the events are broken.
@@ -42,28 +39,22 @@ def write_tables_of(folder: RunFolder, state: RunState, rank_by: str) -> None:
 def write_report(folder: RunFolder, state: RunState | None = None) -> None:
     """Write the tables, best.toml, report.md and report.html, at any time: during a run, after it, after a crash.
 
-    Args:
-        state: the run's state, where the caller has it; None to read it from the run's events.
-
-    Raises:
-        RunFolderError: if the events are broken.
-        StorageError: if a file cannot be written.
+    For `state` and the errors see `write_tables`.
     """
     # Matplotlib, Optuna and Jinja2 take a second to import. A search that only writes its tables must not wait for them.
-    from digit_search.report.markdown import build_markdown
-    from digit_search.report.page import build_page
+    from digit_search.report.page import build_pages
     from digit_search.report.summary import summarize
 
     run = load_run_data(folder, state)
     write_tables_of(folder, run.state, run.rank_by)
     write_best_toml(folder.best, folder.name, run.state, run.rank_by, run.num_validation)
-    summary = summarize(run)
-    write_atomically(folder.report_md, build_markdown(run, summary))
-    write_atomically(folder.report_html, build_page(run, summary))
+    page, markdown = build_pages(run, summarize(run))
+    write_atomically(folder.report_md, markdown)
+    write_atomically(folder.report_html, page)
 
 
 def summary_tree(folders: Sequence[RunFolder]) -> dict[str, Any]:
-    """The summary of one run, or the comparison of several, as values that JSON has; nothing is written.
+    """The summary of one run, or the comparison of several, as nested dicts and lists of values that JSON has.
 
     Raises:
         RunFolderError: as `compare`.

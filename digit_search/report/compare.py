@@ -1,4 +1,4 @@
-"""Several runs side by side: what differs between them, how each went, and which parameters mattered in all of them."""
+"""Several runs compared: their settings, their results, and which parameters mattered in all of them."""
 
 import math
 import string
@@ -10,10 +10,10 @@ from digit_search.config.loading import to_tree
 from digit_search.errors import RunFolderError
 from digit_search.records import TrialStatus
 from digit_search.report.formats import MISSING, flatten
-from digit_search.report.importance import Importance, Placed, importances, placed
+from digit_search.report.importance import Importance, importances, with_ranks
 from digit_search.report.run_data import RunData, load_run_data
 from digit_search.report.summary import Score, Summary, summarize
-from digit_search.report.tables import epoch_cell, number_cell, text_cell, to_csv
+from digit_search.report.tables import Cell, to_csv, whole
 from digit_search.report.timeline import WorkClock
 from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import ranked
@@ -44,13 +44,6 @@ class ComparedRun:
     data: RunData
     summary: Summary
     progress: Sequence[Progress]
-    settings: Mapping[str, str]
-    """Every setting, by its dotted name."""
-    surroundings: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        return self.summary.run
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ class Comparison:
 
     runs: Sequence[ComparedRun]
     settings: Mapping[str, tuple[str, ...]]
-    """The settings that differ, with one value for each run."""
+    """The settings that differ, by their dotted names, with one value for each run."""
     surroundings: Mapping[str, tuple[str, ...]]
     merged: Sequence[MergedImportance]
 
@@ -85,8 +78,9 @@ class Comparison:
     def to_csv(self) -> str:
         """One row for each run; the settings that differ are the last columns."""
         rows = [_csv_cells(run) for run in self.runs]
-        settings = [[text_cell(values[index]) for values in self.settings.values()] for index in range(len(rows))]
-        return to_csv([*rows[0], *self.settings], ([*row.values(), *more] for row, more in zip(rows, settings, strict=True)))
+        for index, row in enumerate(rows):
+            row |= {key: values[index] for key, values in self.settings.items()}
+        return to_csv(list(rows[0]), (list(row.values()) for row in rows))
 
 
 def compare(folders: Sequence[RunFolder]) -> Comparison:
@@ -101,16 +95,13 @@ def compare(folders: Sequence[RunFolder]) -> Comparison:
         raise RunFolderError(f"{', '.join(twice)}: named more than once; expected different runs to compare")
     if len(folders) > MAX_RUNS:
         raise RunFolderError(f"expected at most {MAX_RUNS} runs to compare, found {len(folders)}")
-    runs = [_compared(letter, folder) for letter, folder in zip(string.ascii_uppercase, folders, strict=False)]
-    return Comparison(
-        runs, differing([run.settings for run in runs]), differing([run.surroundings for run in runs]), tuple(_merged_importances(runs))
-    )
-
-
-def _compared(letter: str, folder: RunFolder) -> ComparedRun:
-    data = load_run_data(folder)
-    surroundings = {key: data.environment[key] for key in SURROUNDINGS if key in data.environment}
-    return ComparedRun(letter, data, summarize(data), _progress(data), dict(flatten(to_tree(data.settings))), dict(flatten(surroundings)))
+    loaded = [load_run_data(folder) for folder in folders]
+    runs = [
+        ComparedRun(letter, data, summarize(data), _progress(data)) for letter, data in zip(string.ascii_uppercase, loaded, strict=False)
+    ]
+    settings = [to_tree(data.settings) for data in loaded]
+    surroundings = [{key: data.environment[key] for key in SURROUNDINGS if key in data.environment} for data in loaded]
+    return Comparison(runs, _differing(settings), _differing(surroundings), tuple(_merged_importances(runs)))
 
 
 def _progress(data: RunData) -> list[Progress]:
@@ -127,8 +118,9 @@ def _progress(data: RunData) -> list[Progress]:
     return points
 
 
-def differing(tables: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The keys whose values are not the same in all tables, in the order of their first occurrence."""
+def _differing(trees: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """The dotted keys whose values are not the same in all nested tables, in the order of their first occurrence."""
+    tables = [dict(flatten(tree)) for tree in trees]
     keys = dict.fromkeys(key for table in tables for key in table)
     rows = {key: tuple(table.get(key, MISSING) for table in tables) for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
@@ -141,18 +133,15 @@ def _merged_importances(runs: Sequence[ComparedRun]) -> list[MergedImportance]:
         groups.setdefault(repr(to_tree(run.data.settings)["search"]["space"]), []).append(run)
     merged = []
     for group in groups.values():
-        trials = [trial for run in group for trial in _placed_trials(run)]
         if len(group) > 1:
-            found = importances(trials, group[0].data.settings.search.space)
-            merged.append(MergedImportance(tuple(run.letter for run in group), len(trials), tuple(found)))
+            orders = [ranked(run.data.state.trials, run.data.rank_by) for run in group]
+            trials = [trial for order in orders for trial in with_ranks([record.params for record in order])]
+            parameters = importances(trials, group[0].data.settings.search.space)
+            merged.append(MergedImportance(tuple(run.letter for run in group), len(trials), tuple(parameters)))
     return merged
 
 
-def _placed_trials(run: ComparedRun) -> list[Placed]:
-    return placed([record.params for record in ranked(run.data.state.trials, run.data.rank_by)])
-
-
-def same_validation_digits(runs: Sequence[ComparedRun]) -> bool | None:
+def _same_validation_digits(runs: Sequence[ComparedRun]) -> bool | None:
     """Whether all winners were measured on the same digits; None where a run's files do not say so."""
     prints = {str(run.data.section("data").get("train_fingerprint", "")) for run in runs}
     if "" in prints:
@@ -169,7 +158,7 @@ def verdicts(comparison: Comparison) -> list[str]:
     winners.sort(key=lambda pair: (-pair[1].accuracy, pair[0].letter))
     lines = [_verdict(*winners[0], *other) for other in winners[1:]]
     if len(winners) > 1:
-        same_digits = same_validation_digits([run for run, _ in winners])
+        same_digits = _same_validation_digits([run for run, _ in winners])
         if same_digits is None:
             lines.append("It is unknown whether the runs were validated on the same digits. If not, this may explain part of a difference.")
         elif not same_digits:
@@ -183,13 +172,13 @@ def _verdict(best: ComparedRun, winner: Score, other: ComparedRun, second: Score
     text = f"{best.letter}'s winner, trial {winner.trial}, {difference} {other.letter}'s, trial {second.trial}"
     n, other_n = best.summary.num_validation, other.summary.num_validation
     if not n or not other_n:
-        return f"{text}; nobody can say whether that is more than chance, because the number of validation digits is unknown."
+        return f"{text}; it is unknown whether that is more than chance, because no file says how many validation digits there were."
     if tied(winner.accuracy, second.accuracy, n, other_n):
         return f"{text}: chance explains this difference, they are tied."
-    return f"{text}: more than chance explains."
+    return f"{text}: that is more than chance explains."
 
 
-def _csv_cells(run: ComparedRun) -> dict[str, str]:
+def _csv_cells(run: ComparedRun) -> dict[str, Cell]:
     """The run's cells by column, without its settings."""
     summary, cost = run.summary, run.summary.cost
     winner, baseline, final = summary.winner, summary.baseline, summary.final_model
@@ -197,26 +186,26 @@ def _csv_cells(run: ComparedRun) -> dict[str, str]:
     test_low, test_high = (final and final.test_bounds) or (None, None)
     return {
         "letter": run.letter,
-        "run": text_cell(run.name),
-        "folder": text_cell(run.data.folder.display_path()),
-        "finished": str(summary.finished).lower(),
-        "trials": str(sum(cost.trials_by_status.values())),
-        **{status: str(cost.trials_by_status.get(status, 0)) for status in ("completed", "stopped", "failed")},
-        "epochs": epoch_cell(cost.num_epochs),
-        "images": str(cost.num_images),
-        "wall_seconds": number_cell(cost.wall_seconds and round(cost.wall_seconds, 3)),
-        "trial_seconds": number_cell(round(cost.trial_seconds, 3)),
-        "devices": text_cell(", ".join(cost.devices)),
-        "embedded_sample": "" if summary.embedded_sample is None else str(summary.embedded_sample).lower(),
-        "num_validation": number_cell(summary.num_validation),
-        "winner": str(winner.trial) if winner else "",
-        "val_accuracy": number_cell(winner.accuracy if winner else None),
-        "val_accuracy_low": number_cell(low),
-        "val_accuracy_high": number_cell(high),
-        "val_loss": number_cell(winner.loss if winner else None),
-        "baseline_accuracy": number_cell(baseline.accuracy if baseline else None),
-        "final_val_accuracy": number_cell(final.val_accuracy if final else None),
-        "test_accuracy": number_cell(final.test_accuracy if final else None),
-        "test_accuracy_low": number_cell(test_low),
-        "test_accuracy_high": number_cell(test_high),
+        "run": run.summary.run,
+        "folder": run.data.folder.display_path(),
+        "finished": summary.finished,
+        "trials": sum(cost.trials_by_status.values()),
+        **{status: cost.trials_by_status.get(status, 0) for status in ("completed", "stopped", "failed")},
+        "epochs": whole(cost.num_epochs),
+        "images": cost.num_images,
+        "wall_seconds": cost.wall_seconds and round(cost.wall_seconds, 3),
+        "trial_seconds": round(cost.trial_seconds, 3),
+        "devices": ", ".join(cost.devices),
+        "embedded_sample": summary.embedded_sample,
+        "num_validation": summary.num_validation,
+        "winner": winner.trial if winner else None,
+        "val_accuracy": winner.accuracy if winner else None,
+        "val_accuracy_low": low,
+        "val_accuracy_high": high,
+        "val_loss": winner.loss if winner else None,
+        "baseline_accuracy": baseline.accuracy if baseline else None,
+        "final_val_accuracy": final.val_accuracy if final else None,
+        "test_accuracy": final.test_accuracy if final else None,
+        "test_accuracy_low": test_low,
+        "test_accuracy_high": test_high,
     }

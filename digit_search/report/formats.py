@@ -1,7 +1,6 @@
 """How numbers, times and foreign text are written for people."""
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +12,10 @@ UNIT_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def clean_text(text: str) -> str:
-    """Replace characters that no UTF-8 file, XML or terminal should hold: lone surrogates, control characters except tabs and line ends,
-    and characters that reverse the direction of writing, with which one text can look like another."""
+    """Replace lone surrogates, control characters except tabs and line ends, and characters that reverse the direction of writing.
+
+    Files in UTF-8, XML and terminals cannot show the first two; with the last, one text can look like another.
+    """
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
@@ -38,9 +39,9 @@ def number(value: float | None, digits: int = 3) -> str:
     """A number with this many significant digits; a whole number without decimals."""
     if value is None:
         return MISSING
-    if math.isfinite(value) and 1000 <= abs(value) < 1e6:
-        return f"{value:.0f}"
-    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e6 else f"{value:.{digits}g}"
+    if abs(value) < 1e6 and (abs(value) >= 1000 or value == int(value)):
+        return f"{value:z.0f}"
+    return f"{value:.{digits}g}"
 
 
 def value_text(value: str | float) -> str:
@@ -55,7 +56,7 @@ def count(value: int | None) -> str:
 
 def plural(value: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
-    return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
 def duration(seconds: float | None) -> str:

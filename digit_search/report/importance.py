@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from digit_search.config.search_space import Choice, Dimension, ParamValue
 from digit_search.records import TrialParams
-from digit_search.report.parameters import differing_params
+from digit_search.report.parameters import differing_params, is_log_scale
 
 BEST_SHARE = 0.25
 """PED-ANOVA compares the distribution of the best quarter of the trials with that of all trials."""
@@ -23,8 +23,8 @@ NUM_RESAMPLES = 40
 NUM_SHUFFLES = 200
 CHANCE = 0.05
 
-Placed = tuple[TrialParams, float]
-"""A trial's parameters and its relative rank in its run, from 0 for the best towards 1 for the worst."""
+RankedParams = tuple[TrialParams, float]
+"""A trial's parameters and its relative rank in its run: 0 for the best, below 1 for the worst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +36,49 @@ class Importance:
     interval: tuple[float, float]
     """The range of 80 % of the shares when the trials are resampled with replacement."""
     chance: float
-    """If the scores were shuffled, the share of any parameter would exceed this in only 5 % of the cases."""
+    """With shuffled scores, the share of any parameter is above this in only 5 % of the cases."""
 
     @property
     def stands_out(self) -> bool:
         return self.share > self.chance
 
 
-def placed(order: Sequence[TrialParams]) -> list[Placed]:
+def with_ranks(order: Sequence[TrialParams]) -> list[RankedParams]:
     """The trials of one run, given best first, with their relative ranks, so that trials of several runs can be compared."""
     return [(params, index / len(order)) for index, params in enumerate(order)]
 
 
-def importances(trials: Sequence[Placed], space: Mapping[str, Dimension | ParamValue]) -> list[Importance]:
+def importances(trials: Sequence[RankedParams], space: Mapping[str, Dimension | ParamValue]) -> list[Importance]:
     """The parameters that differ between trials, the most important first; empty with fewer than `LEAST_TRIALS` trials."""
     names = differing_params([params for params, _ in trials])
     if len(trials) < LEAST_TRIALS or not names:
         return []
-    distributions = {name: _distribution(name, [asdict(params)[name] for params, _ in trials], space.get(name)) for name in names}
-    frozen = [create_trial(value=place, params=_picked(params, names), distributions=distributions) for params, place in trials]
+    frozen, ranks = _frozen_trials(trials, names, space), np.array([rank for _, rank in trials])
+    study = _study(frozen)
+    draws = np.random.default_rng(0).integers(len(trials), size=(NUM_RESAMPLES, len(trials)))
+    shuffler = np.random.default_rng(0)
     with warnings.catch_warnings():
-        # PED-ANOVA warns that it is experimental, and that it takes low values as the better ones.
+        # PED-ANOVA warns that it is experimental, and that it treats low values as the better ones.
         warnings.simplefilter("ignore")
-        divergences = _divergences(frozen, names)
-        resampled = [_divergences(draw, names) for draw in _resamples(frozen)]
-        shuffled = _shuffled_divergences(frozen, names)
+        divergences = _divergences(study, names, ranks)
+        resampled = [_divergences(_study([frozen[index] for index in draw]), names, ranks[draw]) for draw in draws]
+        shuffled = [_divergences(study, names, shuffler.permutation(ranks)) for _ in range(NUM_SHUFFLES)]
     total = max(divergences.sum(), 1e-12)
     shares = np.array([values / max(values.sum(), 1e-12) for values in resampled])
-    low, high = np.quantile(shares, (0.1, 0.9), axis=0)
-    chance = np.quantile(shuffled, 1 - CHANCE / len(names), axis=0) / total
-    found = [
-        Importance(name, float(divergences[i] / total), (float(low[i]), float(high[i])), float(chance[i])) for i, name in enumerate(names)
+    # One row for each parameter: its share, the bounds of its interval, and the share that chance reaches.
+    rows = np.column_stack(
+        (divergences / total, *np.quantile(shares, (0.1, 0.9), axis=0), np.quantile(shuffled, 1 - CHANCE / len(names), axis=0) / total)
+    ).tolist()
+    unsorted = [Importance(name, share, (low, high), chance) for name, (share, low, high, chance) in zip(names, rows, strict=True)]
+    return sorted(unsorted, key=lambda importance: (-importance.share, importance.name))
+
+
+def _frozen_trials(trials: Sequence[RankedParams], names: Sequence[str], space: Mapping[str, Dimension | ParamValue]) -> list[FrozenTrial]:
+    distributions = {name: _distribution(name, [getattr(params, name) for params, _ in trials], space.get(name)) for name in names}
+    return [
+        create_trial(value=rank, params={name: getattr(params, name) for name in names}, distributions=distributions)
+        for params, rank in trials
     ]
-    return sorted(found, key=lambda importance: (-importance.share, importance.name))
-
-
-def _picked(params: TrialParams, names: Sequence[str]) -> dict[str, ParamValue]:
-    return {name: getattr(params, name) for name in names}
 
 
 def _distribution(name: str, values: Sequence[ParamValue], dimension: Dimension | ParamValue | None) -> BaseDistribution:
@@ -80,8 +86,7 @@ def _distribution(name: str, values: Sequence[ParamValue], dimension: Dimension 
     if isinstance(dimension, Choice) or isinstance(values[0], str):
         return CategoricalDistribution(sorted({*values, *getattr(dimension, "choices", ())}))
     bounds = [*values, *(getattr(dimension, end) for end in ("low", "high") if hasattr(dimension, end))]
-    is_log = min(bounds) > 0 and (name == "lr" or bool(getattr(dimension, "log", False)))
-    return FloatDistribution(float(min(bounds)), float(max(bounds)), log=is_log)
+    return FloatDistribution(float(min(bounds)), float(max(bounds)), log=is_log_scale(name, min(bounds), dimension))
 
 
 def _study(trials: Sequence[FrozenTrial]) -> optuna.Study:
@@ -93,30 +98,13 @@ def _study(trials: Sequence[FrozenTrial]) -> optuna.Study:
     return study
 
 
-def _divergences(trials: Sequence[FrozenTrial], names: Sequence[str]) -> np.ndarray:
-    """float64[names]: how much the distribution of the best quarter differs from that of all trials, from 0."""
-    return _evaluated(_study(trials), names, _places(trials))
+def _divergences(study: optuna.Study, names: Sequence[str], ranks: np.ndarray) -> np.ndarray:
+    """float64[names]: how much the distribution of the best quarter differs from that of all trials, from 0.
 
-
-def _places(trials: Sequence[FrozenTrial]) -> np.ndarray:
-    return np.array([trial.value for trial in trials], dtype=np.float64)
-
-
-def _evaluated(study: optuna.Study, names: Sequence[str], places: np.ndarray) -> np.ndarray:
+    `ranks`: float64[trials], which need not be those that the study holds.
+    """
     evaluator = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
     divergences = get_param_importances(
-        study, evaluator=evaluator, params=list(names), target=lambda trial: float(places[trial.number]), normalize=False
+        study, evaluator=evaluator, params=list(names), target=lambda trial: float(ranks[trial.number]), normalize=False
     )
     return np.array([divergences[name] for name in names])
-
-
-def _resamples(trials: Sequence[FrozenTrial]) -> list[list[FrozenTrial]]:
-    generator = np.random.default_rng(0)
-    return [[trials[i] for i in generator.integers(len(trials), size=len(trials))] for _ in range(NUM_RESAMPLES)]
-
-
-def _shuffled_divergences(trials: Sequence[FrozenTrial], names: Sequence[str]) -> np.ndarray:
-    """float64[shuffles, names]: the divergences when the scores are shuffled, so that they do not depend on the parameters."""
-    generator = np.random.default_rng(0)
-    study, places = _study(trials), _places(trials)
-    return np.array([_evaluated(study, names, generator.permutation(places)) for _ in range(NUM_SHUFFLES)])

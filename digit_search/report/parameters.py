@@ -49,6 +49,10 @@ class ParamScale:
     def place(self, record: TrialRecord) -> float:
         return self.position(getattr(record.params, self.name))
 
+    def share(self, position: float) -> float:
+        """The position as a share of the axis, from 0 to 1; the middle if all trials have the same value."""
+        return (position - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+
     def step_aside(self, trial: int, ratio: float = 0.618034) -> float:
         """A small shift, so that equal values do not hide each other: by the golden ratio, so the same for the same trial."""
         return ((trial * ratio) % 1 - 0.5) * 0.4 if self.is_coarse else 0.0
@@ -90,15 +94,16 @@ def differing_params(params: Sequence[TrialParams]) -> list[str]:
 
 
 def param_scale(name: str, records: Sequence[TrialRecord], dimension: Dimension | ParamValue | None) -> ParamScale:
-    """Choose the scale for the values that occur in `records` (at least one).
-
-    Args:
-        dimension: the parameter in the search space.
-    """
+    """Choose the scale for the values that occur in `records` (at least one); `dimension` is the parameter in the search space."""
     values = sorted({getattr(record.params, name) for record in records})
     is_choice = isinstance(dimension, Choice) and len(values) <= MAX_CATEGORIES
     if is_choice or isinstance(values[0], str):
         return ParamScale(name, tuple(values), False, 0.0, len(values) - 1.0)
-    is_log = values[0] > 0 and (name == "lr" or bool(getattr(dimension, "log", False)))
+    is_log = is_log_scale(name, values[0], dimension)
     low, high = (float(np.log10(value)) if is_log else float(value) for value in (values[0], values[-1]))
     return ParamScale(name, (), is_log, low, high)
+
+
+def is_log_scale(name: str, lowest: float, dimension: Dimension | ParamValue | None) -> bool:
+    """Whether a parameter, whose lowest value is given, is searched or shown logarithmically."""
+    return lowest > 0 and (name == "lr" or bool(getattr(dimension, "log", False)))

@@ -12,6 +12,12 @@ from digit_search.files.bounded_io import max_file_bytes, read_bounded
 
 NUM_CLASSES = 10
 NUM_PIXELS = 784
+COLUMNS = {
+    "row": pa.int32(),
+    "label": pa.uint8(),
+    "probabilities": pa.list_(pa.float32(), NUM_CLASSES),
+    "pixels": pa.list_(pa.uint8(), NUM_PIXELS),
+}
 NUM_BINS = 15
 """As in Guo et al. (2017), On Calibration of Modern Neural Networks, for the expected calibration error."""
 
@@ -55,18 +61,21 @@ def load_predictions(path: Path) -> Predictions:
         DataError: if it is not an Arrow file, or its columns are not row, label, probabilities[10] and pixels[784].
     """
     try:
-        table = _read_plain_arrow(read_bounded(path, max_file_bytes()))
-        _check_columns(table)
-        predictions = Predictions(
-            table["row"].to_numpy(),
-            table["label"].to_numpy(),
-            _matrix(table["probabilities"], NUM_CLASSES).astype(np.float64),
-            _matrix(table["pixels"], NUM_PIXELS),
-        )
-        _check(predictions)
+        return _parse(read_bounded(path, max_file_bytes()))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, struct.error) as error:
         raise DataError(f"{path.name}: expected row, label, probabilities[10] and pixels[784] as an Arrow file, found: {error}") from error
-    return predictions
+
+
+def _parse(content: bytes) -> Predictions:
+    table = _read_plain_arrow(content)
+    _check_columns(table)
+    labels = table["label"].to_numpy()
+    probabilities = _matrix(table["probabilities"], NUM_CLASSES).astype(np.float64)
+    if not np.isfinite(probabilities).all():
+        raise ValueError("a probability that is not a number")
+    if len(labels) and labels.max() >= NUM_CLASSES:
+        raise ValueError(f"the label {labels.max()}")
+    return Predictions(table["row"].to_numpy(), labels, probabilities, _matrix(table["pixels"], NUM_PIXELS))
 
 
 def _read_plain_arrow(content: bytes) -> pa.Table:
@@ -99,25 +108,19 @@ def _flat_field(data: bytes, table: int, number: int) -> int:
 
 
 def _check_columns(table: pa.Table) -> None:
-    lists = {"probabilities": (NUM_CLASSES, pa.float32()), "pixels": (NUM_PIXELS, pa.uint8())}
     table.validate(full=True)
-    for name, wanted in {"row": pa.int32(), "label": pa.uint8(), **lists}.items():
+    for name, kind in COLUMNS.items():
         column = table[name]
-        kind = (column.type.list_size, column.type.value_type) if pa.types.is_fixed_size_list(column.type) else column.type
-        if kind != wanted or column.null_count:
+        if column.type != kind or column.null_count:
             raise ValueError(f"{name} as {column.type} with {column.null_count} missing values")
-
-
-def _check(predictions: Predictions) -> None:
-    if not np.isfinite(predictions.probabilities).all():
-        raise ValueError("a probability that is not a number")
-    if len(predictions) and predictions.labels.max() >= NUM_CLASSES:
-        raise ValueError(f"the label {predictions.labels.max()}")
 
 
 def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
     """A column of lists of `width` numbers as an array of shape [rows, width]."""
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
+    values = column.combine_chunks().flatten()
+    if values.null_count:
+        raise ValueError(f"{values.null_count} missing values in lists")
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), width)
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
@@ -149,10 +152,10 @@ class ConfidenceBin:
     accuracy: float
 
 
-def confidence_bins(predictions: Predictions, num_bins: int = NUM_BINS) -> list[ConfidenceBin]:
-    """The digits by confidence, in bins of equal width; empty bins are left out."""
-    edges = np.linspace(0, 1, num_bins + 1)
-    index = np.clip(np.searchsorted(edges, predictions.confidence, side="left") - 1, 0, num_bins - 1)
+def confidence_bins(predictions: Predictions) -> list[ConfidenceBin]:
+    """The digits by confidence, in `NUM_BINS` bins of equal width; empty bins are left out."""
+    edges = np.linspace(0, 1, NUM_BINS + 1)
+    index = np.clip(np.searchsorted(edges, predictions.confidence, side="left") - 1, 0, NUM_BINS - 1)
     bins = []
     for number in np.unique(index):
         inside = index == number
@@ -162,17 +165,9 @@ def confidence_bins(predictions: Predictions, num_bins: int = NUM_BINS) -> list[
 
 
 def calibration_error(bins: list[ConfidenceBin]) -> float:
-    """The expected calibration error (Naeini et al. 2015), in [0, 1]: the mean over digits of |accuracy - confidence| of their bin."""
-    num_digits = sum(entry.num_digits for entry in bins)
-    return sum(entry.num_digits * abs(entry.accuracy - entry.confidence) for entry in bins) / num_digits if num_digits else 0.0
+    """The expected calibration error (Naeini et al. 2015), in [0, 1]: the mean over digits of |accuracy - confidence| of their bin.
 
-
-def most_confidently_wrong(predictions: Predictions, num_digits: int) -> np.ndarray:
-    """int64: up to `num_digits` indices of misclassified digits, the most confident first; ties in the order of the file."""
-    wrong = np.flatnonzero(~predictions.correct)
-    return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:num_digits]
-
-
-def one_of_each(predictions: Predictions) -> np.ndarray:
-    """int64: the index of the first digit of each label that occurs, by label."""
-    return np.unique(predictions.labels, return_index=True)[1]
+    `bins` has at least one.
+    """
+    gaps = [abs(entry.accuracy - entry.confidence) for entry in bins]
+    return float(np.average(gaps, weights=[entry.num_digits for entry in bins]))

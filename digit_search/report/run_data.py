@@ -1,4 +1,4 @@
-"""The files of a run's folder, read tolerantly: an interrupted run must also get a report."""
+"""Reads the files of a run. Most of them may be missing or broken, because an interrupted run must get a report too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -10,7 +10,7 @@ from typing import Any
 
 from digit_search.errors import TrialError
 from digit_search.records import EpochMetrics, RetrainRecord, TrialOrigin, TrialRecord, TrialStatus
-from digit_search.report.importance import Importance, importances, placed
+from digit_search.report.importance import Importance, importances, with_ranks
 from digit_search.report.run_data import RunData
 from digit_search.report.timeline import WorkClock, worker_lanes
 from digit_search.run.layout import RunFolder
@@ -107,21 +107,21 @@ class Summary:
     """Empty where there is no solution for Kaggle's test digits."""
 
     def to_tree(self) -> dict[str, Any]:
-        """The same as nested dicts and lists of JSON's types."""
+        """The summary as nested dicts and lists of values that JSON has."""
         return asdict(self)
 
 
 def summarize(run: RunData) -> Summary:
     """Compute the first screen of a run's report."""
-    records, history = run.state.trials, run.state
-    order = winner_first(ranked(records, run.rank_by), history.confirmed)
+    records, state = run.state.trials, run.state
+    order = winner_first(ranked(records, run.rank_by), state.confirmed)
     scores = _scores(order, run.rank_by, run.num_validation)
     baselines = [score for record, score in zip(order, scores, strict=True) if record.origin is TrialOrigin.BASELINE]
-    embedded = uses_embedded_sample(run)
+    embedded = _uses_embedded_sample(run)
     can_submit = not embedded and run.folder.solution.exists()
     return Summary(
         run=run.folder.name,
-        finished=_is_finished(history.phases),
+        finished=_is_finished(state.phases),
         rank_by=run.rank_by,
         num_validation=run.num_validation,
         winner=scores[0] if scores else None,
@@ -130,19 +130,18 @@ def summarize(run: RunData) -> Summary:
         runner_up=scores[1] if len(scores) > 1 else None,
         tied_trials=tuple(score.trial for score in scores[1:] if score.tied_with_winner),
         num_candidates=len(order),
-        warm_trials=dict(Counter(earlier.run for earlier in history.warm)),
-        confirmed=tuple(confirmed_scores(history.confirmations, run.rank_by)) if history.confirmed is not None else (),
-        final_model=_final_model(history.retraining, records) if history.retraining else None,
-        importances=tuple(importances(placed([record.params for record in order]), run.settings.search.space)),
+        warm_trials=dict(Counter(earlier.run for earlier in state.warm)),
+        confirmed=tuple(confirmed_scores(state.confirmations, run.rank_by)) if state.confirmed is not None else (),
+        final_model=_final_model(state.retraining, records) if state.retraining else None,
+        importances=tuple(importances(with_ranks([record.params for record in order]), run.settings.search.space)),
         cost=_cost(run),
         embedded_sample=embedded,
-        repeat_command=repeat_command(run.folder),
-        submit_command=submit_command(run.folder) if can_submit else "",
+        repeat_command=_repeat_command(run.folder),
+        submit_command=_submit_command(run.folder) if can_submit else "",
     )
 
 
-def uses_embedded_sample(run: RunData) -> bool | None:
-    """Whether the run used the embedded sample; None where neither the environment nor the settings say so."""
+def _uses_embedded_sample(run: RunData) -> bool | None:
     embedded = run.section("data").get("embedded")
     if isinstance(embedded, bool):
         return embedded
@@ -157,7 +156,8 @@ def _no_winner_reason(records: Sequence[TrialRecord], rank_by: str) -> str:
     return ""
 
 
-def _bounds(accuracy: float | None, num_digits: int | None) -> tuple[float, float] | None:
+def accuracy_bounds(accuracy: float | None, num_digits: int | None) -> tuple[float, float] | None:
+    """The accuracy's 95 % interval, None where the accuracy or the number of digits is unknown."""
     return wilson_interval(accuracy, num_digits) if accuracy is not None and num_digits else None
 
 
@@ -170,7 +170,7 @@ def _scores(order: Sequence[TrialRecord], rank_by: str, num_validation: int | No
             epoch=metrics.epoch,
             accuracy=metrics.scored_accuracy,
             loss=metrics.scored_loss,
-            bounds=_bounds(metrics.scored_accuracy, num_validation),
+            bounds=accuracy_bounds(metrics.scored_accuracy, num_validation),
             tied_with_winner=tied(metrics.scored_accuracy, best[0].scored_accuracy, num_validation) if num_validation else None,
         )
         for record, metrics in zip(order, best, strict=True)
@@ -179,8 +179,8 @@ def _scores(order: Sequence[TrialRecord], rank_by: str, num_validation: int | No
 
 def _reused_epochs(retraining: RetrainRecord, records: Sequence[TrialRecord]) -> list[EpochMetrics]:
     """The retraining's first epochs that came with the trial's checkpoint: they equal the trial's, including their times."""
-    own = next((record.epochs for record in records if record.trial == retraining.trial), ())
-    pairs = zip(retraining.epochs, own, strict=False)
+    trained = next((record.epochs for record in records if record.trial == retraining.trial), ())
+    pairs = zip(retraining.epochs, trained, strict=False)
     return [metrics for metrics, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
 
 
@@ -194,33 +194,38 @@ def _final_model(record: RetrainRecord, records: Sequence[TrialRecord]) -> Final
         train_seconds=sum(metrics.seconds for metrics in record.epochs),
         val_accuracy=record.val_accuracy,
         val_loss=record.val_loss,
-        val_bounds=_bounds(record.val_accuracy, record.num_validation),
+        val_bounds=accuracy_bounds(record.val_accuracy, record.num_validation),
         num_train=record.num_train,
         num_validation=record.num_validation,
         num_test=record.num_test,
         test_accuracy=record.test_accuracy,
-        test_bounds=_bounds(record.test_accuracy, record.num_test),
+        test_bounds=accuracy_bounds(record.test_accuracy, record.num_test),
     )
 
 
 def _is_finished(phases: Mapping[str, float]) -> bool:
-    """Whether `done` is the latest phase. A `resume` after it does not count: a finished run may be retrained."""
+    # A `resume` after `done` does not count: a finished run may be retrained.
     return "done" in phases and phases["done"] >= max(at for name, at in phases.items() if name != "resume")
+
+
+def count_statuses(records: Sequence[TrialRecord]) -> dict[str, int]:
+    """How many trials have each status that occurs."""
+    counts = Counter(record.status for record in records)
+    return {str(status): counts[status] for status in TrialStatus if counts[status]}
 
 
 def _cost(run: RunData) -> Cost:
     records, retraining, confirmations = run.state.trials, run.state.retraining, run.state.confirmations
-    statuses = Counter(record.status for record in records)
-    retrained = retraining.epochs[len(_reused_epochs(retraining, records)) :] if retraining else ()
     # The final model may be one of the fresh trainings.
-    fresh = [record for record in confirmations if not retraining or record.seed != retraining.seed]
-    retrained = (*retrained, *(metrics for record in fresh for metrics in record.epochs))
+    extra = [metrics for record in confirmations if not retraining or record.seed != retraining.seed for metrics in record.epochs]
+    if retraining:
+        extra += retraining.epochs[len(_reused_epochs(retraining, records)) :]
     devices = [record.device for record in records] + ([retraining.device] if retraining else [])
     clock = WorkClock(run.state.spans)
     return Cost(
-        trials_by_status={str(status): statuses[status] for status in TrialStatus if statuses[status]},
+        trials_by_status=count_statuses(records),
         num_epochs=sum(record.epochs[-1].epoch for record in records if record.epochs),
-        num_images=sum(record.images for record in records) + sum(metrics.images for metrics in retrained),
+        num_images=sum(record.images for record in records) + sum(metrics.images for metrics in extra),
         trial_seconds=sum(record.seconds for record in records),
         wall_seconds=clock.seconds if clock.spans else None,
         rest_seconds=sum(seconds for _, seconds in clock.rests),
@@ -231,23 +236,25 @@ def _cost(run: RunData) -> Cost:
     )
 
 
-def repeat_command(folder: RunFolder) -> str:
-    """The command that runs the same search again."""
+def _repeat_command(folder: RunFolder) -> str:
     return f"python tune_main.py --config {_typed(folder, folder.config)} --name {shlex.quote(folder.name[:94] + '-again')}"
 
 
-def submit_command(folder: RunFolder) -> str:
-    """The command that submits the solution to Kaggle."""
+def _submit_command(folder: RunFolder) -> str:
     message = shlex.quote(f"digit_search {folder.name}")
     return f"kaggle competitions submit -c digit-recognizer -f {_typed(folder, folder.solution)} -m {message}"
 
 
 def _typed(folder: RunFolder, path: Path) -> str:
-    """The path as one types it in a shell: relative to the working directory where it is inside.
-
-    For a run in an object store it is only the name, because nobody knows yet where the run will be copied to.
-    """
+    """The path as one types it in a shell: relative to the working directory where it is inside."""
     if not folder.is_local:
+        # The user of an object store has to copy the file first, to a place that is not known yet.
         return path.name
     absolute = path.absolute()
     return shlex.quote(str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path))
+
+
+def winner_record(run: RunData, summary: Summary) -> TrialRecord | None:
+    """The record of the summary's winner."""
+    winner = summary.winner
+    return next((record for record in run.state.trials if winner and record.trial == winner.trial), None)

@@ -2,13 +2,16 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import tomli_w
 
 from digit_search.errors import TrialError
 from digit_search.files.atomic_io import write_atomically
-from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, EpochMetrics, RungDecision, TrialParams, TrialRecord
+from digit_search.records import CORE_PARAM_NAMES, PARAM_NAMES, RungDecision, TrialParams, TrialRecord
 from digit_search.report.formats import clean_text
 from digit_search.run.state import RunState
 from digit_search.selection.ranking import best_epoch, confirmed_scores, ranked, winner_first
@@ -25,67 +28,63 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", *"＝＋－＠")
 Cell = str | int | float | None
 
 
-def text_cell(text: str) -> str:
-    """The text as a cell that no spreadsheet runs as a formula, with LF line ends."""
+def cell(value: Cell) -> str:
+    """A text that no spreadsheet runs as a formula, or the shortest number that reads back as the same; empty for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _text_cell(value) if isinstance(value, str) else repr(value)
+
+
+def _text_cell(text: str) -> str:
     cleaned = clean_text(text)
     guarded = f"'{cleaned}" if cleaned.startswith(FORMULA_STARTS) else cleaned
     # Python's csv (seen in 3.12) quotes a single CR only if lines end with it, and readers then treat it as the end of the row.
     return guarded.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def number_cell(value: float | None) -> str:
-    """The shortest text that parses back to the same number; empty for None."""
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, int) else repr(float(value))
-
-
-def epoch_cell(epoch: float) -> str:
+def whole(epoch: float) -> float:
     """An epoch, as an integer where it is a whole number."""
-    return str(int(epoch)) if epoch == int(epoch) else repr(float(epoch))
+    return int(epoch) if epoch == int(epoch) else epoch
 
 
-def _cell(value: Cell) -> str:
-    return text_cell(value) if isinstance(value, str) else number_cell(value)
-
-
-def to_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """CSV with LF line ends."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(map(cell, row) for row in rows)
     return buffer.getvalue()
 
 
-def extra_param_names(records: Iterable[TrialRecord]) -> list[str]:
+def extra_param_names(records: Sequence[TrialRecord]) -> list[str]:
     """The parameters beyond the core four that differ from the notebook's value in at least one trial."""
     default = TrialParams()
-    records = list(records)
     extra = PARAM_NAMES[len(CORE_PARAM_NAMES) :]
     return [name for name in extra if any(getattr(record.params, name) != getattr(default, name) for record in records)]
 
 
-def _trial_row(record: TrialRecord, rank_by: str, extra: Sequence[str]) -> list[str]:
+def _trial_row(record: TrialRecord, rank_by: str, extra: Sequence[str]) -> list[Cell]:
     try:
-        best: EpochMetrics | None = best_epoch(record, rank_by)
+        best = best_epoch(record, rank_by)
+        scores: list[Cell] = [whole(best.epoch), best.scored_accuracy, best.scored_loss]
     except TrialError:
-        best = None
+        scores = [None, None, None]
     return [
-        str(record.trial),
-        text_cell(record.status),
-        *(_cell(getattr(record.params, name)) for name in CORE_PARAM_NAMES),
-        epoch_cell(record.epochs[-1].epoch) if record.epochs else "0",
-        epoch_cell(best.epoch) if best else "",
-        number_cell(best.scored_accuracy) if best else "",
-        number_cell(best.scored_loss) if best else "",
-        str(record.images),
+        record.trial,
+        record.status,
+        *(getattr(record.params, name) for name in CORE_PARAM_NAMES),
+        whole(record.epochs[-1].epoch) if record.epochs else 0,
+        *scores,
+        record.images,
         # The last digits of a sum of floats are noise; a microsecond is finer than the clock.
-        number_cell(round(record.seconds, 6)),
-        *(text_cell(text) for text in (record.device, record.node)),
-        str(record.seed),
-        text_cell(record.error),
-        *(_cell(getattr(record.params, name)) for name in extra),
+        round(record.seconds, 6),
+        record.device,
+        record.node,
+        record.seed,
+        record.error,
+        *(getattr(record.params, name) for name in extra),
     ]
 
 
@@ -103,7 +102,7 @@ def write_epochs_csv(path: Path, records: Sequence[TrialRecord]) -> None:
     averaged = any(metrics.ema_val_loss is not None or metrics.ema_val_accuracy is not None for r in records for metrics in r.epochs)
     columns = (*EPOCH_COLUMNS, *(EMA_COLUMNS if averaged else ()))
     rows = (
-        [str(record.trial), epoch_cell(metrics.epoch), *(number_cell(getattr(metrics, name)) for name in columns[2:])]
+        [record.trial, whole(metrics.epoch), *(getattr(metrics, name) for name in columns[2:])]
         for record in records
         for metrics in record.epochs
     )
@@ -112,45 +111,35 @@ def write_epochs_csv(path: Path, records: Sequence[TrialRecord]) -> None:
 
 def write_rungs_csv(path: Path, rungs: Sequence[RungDecision]) -> None:
     """Write ASHA's decisions in their order."""
-    rows = (
-        [epoch_cell(rung.rung_epochs), str(rung.trial), number_cell(rung.score), "passed" if rung.passed else "stopped"] for rung in rungs
-    )
+    rows = ([whole(rung.rung_epochs), rung.trial, rung.score, "passed" if rung.passed else "stopped"] for rung in rungs)
     write_atomically(path, to_csv(RUNG_COLUMNS, rows))
-
-
-def _toml_table(name: str, values: dict[str, Cell]) -> str:
-    # JSON's form of a cleaned string or a finite number means the same in TOML.
-    lines = (f"{key} = {json.dumps(clean_text(value) if isinstance(value, str) else value)}" for key, value in values.items())
-    return "\n".join([f"[{name}]", *lines]) + "\n"
 
 
 def write_best_toml(path: Path, run: str, state: RunState, rank_by: str, num_validation: int | None) -> None:
     """Write the winner's hyperparameters and where they come from; nothing where no trial can be chosen yet.
 
-    Args:
-        num_validation: how many digits its accuracy was measured on, for the interval; None where unknown.
+    `num_validation` digits were its validation set; its interval is left out where that is unknown.
     """
     candidates = winner_first(ranked(state.trials, rank_by), state.confirmed)
     if not candidates:
         return
     winner = candidates[0]
     best = best_epoch(winner, rank_by)
-    origin: dict[str, Cell] = {
-        "run": run,
+    source: dict[str, Any] = {
+        "run": clean_text(run),
         "trial": winner.trial,
         "origin": str(winner.origin),
         "status": str(winner.status),
         "seed": winner.seed,
         "rank_by": rank_by,
-        "best_epoch": int(best.epoch) if best.epoch == int(best.epoch) else best.epoch,
+        "best_epoch": whole(best.epoch),
         "val_accuracy": best.scored_accuracy,
         "val_loss": best.scored_loss,
     }
     if num_validation:
         low, high = wilson_interval(best.scored_accuracy, num_validation)
-        origin |= {"num_validation": num_validation, "val_accuracy_low": low, "val_accuracy_high": high}
+        source |= {"num_validation": num_validation, "val_accuracy_low": low, "val_accuracy_high": high}
     if winner.trial == state.confirmed:
         score = next(score for score in confirmed_scores(state.confirmations) if score.trial == winner.trial)
-        origin |= {"num_confirmations": len(score.accuracies), "confirmed_val_accuracy": score.mean_accuracy}
-    params: dict[str, Cell] = {param: getattr(winner.params, param) for param in PARAM_NAMES}
-    write_atomically(path, _toml_table("params", params) + "\n" + _toml_table("source", origin))
+        source |= {"num_confirmations": len(score.accuracies), "confirmed_val_accuracy": score.mean_accuracy}
+    write_atomically(path, tomli_w.dumps({"params": asdict(winner.params), "source": source}))

@@ -4,10 +4,9 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,22 +21,18 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|#~$])")
 def render_html(template: str, **view: Any) -> str:
     """Fill a page's template; `page.css` and `page.js` are inlined, so that the page is one file that needs no network."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    return (
-        _html_environment()
-        .get_template(template)
-        .render(
-            **view,
-            theme=THEME,
-            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
-    )
+    view |= {
+        "theme": THEME,
+        "style": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    return environment("html").get_template(template).render(view)
 
 
 def render_markdown(template: str, **view: Any) -> str:
     """Fill a template of Markdown."""
-    return _markdown_environment().get_template(template).render(**view)
+    return environment("markdown").get_template(template).render(view)
 
 
 def markdown_text(text: str) -> str:
@@ -47,30 +42,21 @@ def markdown_text(text: str) -> str:
 
 
 @cache
-def _html_environment() -> Environment:
-    return _environment(clean_text, autoescape=True)
-
-
-@cache
-def _markdown_environment() -> Environment:
-    return _environment(markdown_text, autoescape=False)
-
-
-def _environment(clean: Callable[[str], str], *, autoescape: bool) -> Environment:
-    """Templates whose `{{ expressions }}` are cleaned, unless they are Markup, and then escaped where `autoescape` says so."""
-    environment = Environment(
+def environment(language: Literal["html", "markdown"]) -> Environment:
+    """Templates that clean and escape the text of their `{{ expressions }}`, unless it is Markup."""
+    clean = clean_text if language == "html" else markdown_text
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
+        autoescape=language == "html",
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=lambda value: clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value,
+        finalize=lambda value: clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    filters = (percent, interval, number, count, duration, plural, one_line, value_text)
-    environment.filters |= {each.__name__: each for each in filters}
-    environment.filters["sort_key"] = sort_key
-    return environment
+    filters = (percent, interval, number, count, duration, plural, one_line, value_text, sort_key)
+    templates.filters |= {each.__name__: each for each in filters}
+    return templates
 
 
 def sort_key(value: float | None) -> str:

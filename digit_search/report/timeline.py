@@ -1,4 +1,4 @@
-"""Which worker ran which trial when, on a clock that counts only the time that the run worked."""
+"""Which worker ran which trial when, on a clock that leaves out the pauses of the run."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -21,7 +21,7 @@ class WorkClock:
         return sum(end - begin for begin, end in self.spans)
 
     def at(self, moment: float) -> float:
-        """The seconds of work before a moment, which is given in seconds since the Unix epoch."""
+        """The seconds of work before a moment, which is in seconds since the Unix epoch."""
         return sum(min(max(moment - begin, 0.0), end - begin) for begin, end in self.spans)
 
     @property
@@ -67,7 +67,7 @@ def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock, reports: Repo
         node = lanes[only_node or span[0].node]
         free = [lane for lane in node if lane[-1][2] <= span[1]]
         if free:
-            # With the first free worker instead, the last workers would get hardly any trials.
+            # If the first free worker got it instead, the last workers would get hardly any trials.
             min(free, key=lambda lane: lane[-1][2]).append(span)
         else:
             node.append([span])
@@ -75,10 +75,10 @@ def worker_lanes(records: Sequence[TrialRecord], clock: WorkClock, reports: Repo
 
 
 def _spans(record: TrialRecord, clock: WorkClock, reports: Sequence[tuple[float, EpochMetrics]]) -> list[Span]:
-    """When the trial kept a worker busy: one span for each process that worked on it.
+    """When a worker was busy with the trial: one span for each process that worked on it.
 
-    Ray Tune asks for a trial before a worker is free for it. So the work of a trial that reported begins no earlier than the report
-    minus the seconds that the report covers.
+    Ray Tune starts a trial before a worker is free for it. So a trial's work begins no earlier than its first report minus the seconds
+    that this report covers.
     """
     started, ended = clock.at(record.started_at), clock.at(record.ended_at)
     last = clock.seconds if record.status is TrialStatus.RUNNING else ended

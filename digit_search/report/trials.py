@@ -3,31 +3,21 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
-from markupsafe import Markup
-
-from digit_search.config.search_space import ParamValue
-from digit_search.records import PARAM_NAMES, EpochMetrics, RungDecision, TrialOrigin, TrialParams, TrialRecord, TrialStatus
+from digit_search.records import EpochMetrics, RungDecision, TrialRecord
 from digit_search.report.parameters import shown_params
 from digit_search.report.plots.small_curve import frame_of, small_curve
 from digit_search.report.run_data import RunData
+from digit_search.report.summary import accuracy_bounds, count_statuses
 from digit_search.report.wording import rung_words
+from digit_search.run.layout import RunFolder
 from digit_search.selection.ranking import best_epoch, ranked
-from digit_search.selection.statistics import wilson_interval
 
 MAX_ROWS = 1000
 MAX_DETAILED = 500
 MAX_EPOCH_ROWS = 4000
 """More trials or epochs would make the page too large; trials.csv and epochs.csv have all of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A heading of the table of trials."""
-
-    name: str
-    is_number: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +31,11 @@ class TrialRow:
     """The best epoch, None without a rank."""
     bounds: tuple[float, float] | None
     """The 95 % interval of the best epoch's accuracy, None where the number of validation digits is unknown."""
-    params: Sequence[ParamValue]
-    """The values of `TrialsTable.params`."""
-
-    @property
-    def is_baseline(self) -> bool:
-        return self.record.origin is TrialOrigin.BASELINE
-
-    @property
-    def last_epoch(self) -> float:
-        return self.record.epochs[-1].epoch if self.record.epochs else 0
 
 
 @dataclass(frozen=True, slots=True)
 class TrialsTable:
-    """All trials, best first; those without a rank come last, by trial number."""
+    """All trials, best first; those without a rank are last, by trial number."""
 
     rows: Sequence[TrialRow]
     params: Sequence[str]
@@ -64,73 +44,51 @@ class TrialsTable:
     has_errors: bool
 
     @property
-    def columns(self) -> list[Column]:
-        """The headings, in the order of the cells in `trials_table.html.j2`."""
-        scores = ("val accuracy", "95 % interval", "val loss", "best epoch", "epochs")
+    def columns(self) -> list[tuple[str, str]]:
+        """The headings and the kinds of their cells, in the order of the cells in `trials_table.html.j2`."""
+        numbers = ("val accuracy", "95 % interval", "val loss", "best epoch", "epochs")
         return [
-            Column("trial", is_number=False),
-            Column("rank"),
-            Column("status", is_number=False),
-            *map(Column, scores),
-            *(Column(name, is_number=name != "stem") for name in self.params),
-            Column("time"),
-            *[Column("device", is_number=False)] * self.has_devices,
-            *[Column("error", is_number=False)] * self.has_errors,
+            ("trial", "text"),
+            ("rank", "number"),
+            ("status", "text"),
+            *((name, "number") for name in numbers),
+            *((name, "text" if name == "stem" else "number") for name in self.params),
+            ("time", "number"),
+            *[("device", "text")] * self.has_devices,
+            *[("error", "text")] * self.has_errors,
         ]
 
     @property
     def page_rows(self) -> Sequence[TrialRow]:
-        """The rows that the page has room for."""
+        """The rows that the page shows."""
         return self.rows[:MAX_ROWS]
 
     @property
     def statuses(self) -> dict[str, int]:
         """How many of the trials on the page have each status that occurs."""
-        counts = {str(status): sum(row.record.status is status for row in self.page_rows) for status in TrialStatus}
-        return {status: num_trials for status, num_trials in counts.items() if num_trials}
+        return count_statuses([row.record for row in self.page_rows])
 
 
 def trials_table(run: RunData) -> TrialsTable:
     records = run.state.trials
-    params = shown_params(records)
     order = ranked(records, run.rank_by)
     with_rank = {record.trial for record in order}
-    row = partial(_row, run, params)
-    rows = [row(record, rank) for rank, record in enumerate(order, start=1)]
-    rows += [row(record, None) for record in records if record.trial not in with_rank]
+    rows = [_ranked_row(run, record, rank) for rank, record in enumerate(order, start=1)]
+    rows += [TrialRow(record, None, None, None) for record in records if record.trial not in with_rank]
     devices = {record.device for record in records if record.device}
-    return TrialsTable(rows, params, len(devices) > 1, any(record.error for record in records))
+    return TrialsTable(rows, shown_params(records), len(devices) > 1, any(record.error for record in records))
 
 
-def _row(run: RunData, params: Sequence[str], record: TrialRecord, rank: int | None) -> TrialRow:
-    best = None if rank is None else best_epoch(record, run.rank_by)
-    bounds = wilson_interval(best.scored_accuracy, run.num_validation) if best and run.num_validation else None
-    return TrialRow(record, rank, best, bounds, [value for _, value in param_values(record.params, params)])
+def _ranked_row(run: RunData, record: TrialRecord, rank: int) -> TrialRow:
+    best = best_epoch(record, run.rank_by)
+    return TrialRow(record, rank, best, accuracy_bounds(best.scored_accuracy, run.num_validation))
 
 
-def param_values(params: TrialParams, names: Sequence[str]) -> list[tuple[str, ParamValue]]:
-    """Pairs of a parameter's name and its value."""
-    return [(name, getattr(params, name)) for name in names]
+def trial_details(run: RunData, table: TrialsTable) -> list[dict[str, Any]]:
+    """What the page shows of a trial when it is opened, by trial number: of all trials, or of the best where there are very many.
 
-
-@dataclass(frozen=True, slots=True)
-class TrialDetails:
-    """What the page shows of one trial when it is opened."""
-
-    row: TrialRow
-    curve: Markup
-    """Empty before the first score."""
-    params: Sequence[tuple[str, ParamValue]]
-    rungs: str
-    """ASHA's decisions in words, empty where there are none."""
-    logs: Sequence[str]
-    """Addresses of files and folders, relative to the page; a folder's ends in a slash."""
-    epochs: Sequence[EpochMetrics]
-    """Empty where the whole run has too many for the page."""
-
-
-def trial_details(run: RunData, table: TrialsTable) -> list[TrialDetails]:
-    """The details by trial number: of all trials, or of the best where there are very many."""
+    The epochs are left out where the whole run has too many for the page.
+    """
     records = run.state.trials
     rungs: dict[int, list[RungDecision]] = defaultdict(list)
     for rung in run.state.rungs:
@@ -139,20 +97,19 @@ def trial_details(run: RunData, table: TrialsTable) -> list[TrialDetails]:
     has_epochs = sum(len(record.epochs) for record in records) <= MAX_EPOCH_ROWS
     rows = table.rows if len(records) <= MAX_DETAILED else [row for row in table.rows if row.rank][:MAX_DETAILED]
     return [
-        TrialDetails(
-            row=row,
-            curve=small_curve(row.record, best, frame),
-            params=param_values(row.record.params, PARAM_NAMES),
-            rungs=rung_words(rungs[row.record.trial]),
-            logs=_logs(run, row.record.trial),
-            epochs=row.record.epochs if has_epochs else (),
-        )
+        {
+            "row": row,
+            "curve": small_curve(row.record, best, frame),
+            "rungs": rung_words(rungs[row.record.trial]),
+            "logs": _logs(run.folder, row.record.trial),
+            "epochs": row.record.epochs if has_epochs else (),
+        }
         for row in sorted(rows, key=lambda row: row.record.trial)
     ]
 
 
-def _logs(run: RunData, trial: int) -> list[str]:
-    """What the trial left beside the page, as far as it exists."""
-    own = run.folder.trial(trial)
-    paths = (path for path in (own / "error.log", own, run.folder.log) if path.exists())
-    return [path.relative_to(run.folder.path).as_posix() + ("/" if path.is_dir() else "") for path in paths]
+def _logs(folder: RunFolder, trial: int) -> list[str]:
+    """Addresses of what the trial left beside the page; a folder's ends in a slash."""
+    trial_folder = folder.trial(trial)
+    paths = (path for path in (trial_folder / "error.log", trial_folder, folder.log) if path.exists())
+    return [path.relative_to(folder.path).as_posix() + ("/" if path.is_dir() else "") for path in paths]

@@ -1,14 +1,14 @@
 """What the numbers mean, in sentences that report.html and report.md share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from digit_search.records import RungDecision, TrialOrigin, TrialStatus
 from digit_search.report.formats import count, duration, interval, number, one_line, percent, plural
 from digit_search.report.importance import ENOUGH_TRIALS, LEAST_TRIALS, Importance
 from digit_search.report.run_data import RunData
-from digit_search.report.summary import FinalModel, Score, Summary
-from digit_search.selection.statistics import tied, wilson_interval
+from digit_search.report.summary import FinalModel, Score, Summary, accuracy_bounds
+from digit_search.selection.statistics import tied
 
 MAX_NAMED = 12
 SAMPLE_NOTICE = (
@@ -21,39 +21,24 @@ METHODS = (
     "training, the scores are those of the averaged weights. A trial counts with its best epoch.",
     "Intervals are 95 % Wilson score intervals (Wilson 1927). They cover the chance in the choice of the digits, not how much a "
     "repetition with another seed would differ.",
-    "Two trials count as tied where their accuracies differ by less than 1.96 standard errors of the difference, with one success and one "
+    "Two trials count as tied if their accuracies differ by less than 1.96 standard errors of the difference, with one success and one "
     "failure added to each (Agresti and Caffo 2000). Both were measured on the same digits, so the test errs on the side of a tie.",
     "The best of many noisy scores is partly the luckiest: the winner's validation accuracy is probably a little too high. Only digits "
     "that were not used to choose the winner give a fair number.",
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Sentences:
-    """The report in words."""
-
-    state: str
-    headline: str
-    comparisons: Sequence[str]
-    """The winner compared with the baseline and with the runner-up."""
-    final_model: Sequence[str]
-    cost: Sequence[tuple[str, str]]
-    """Pairs of a name and a value."""
-    gaps: Sequence[str]
-    """What was not done."""
-    importance: str
-
-
-def sentences(run: RunData, summary: Summary) -> Sentences:
-    return Sentences(
-        state=state(summary),
-        headline=headline(summary),
-        comparisons=[text for text in (against_baseline(summary), against_runner_up(summary)) if text],
-        final_model=final_model_lines(summary),
-        cost=cost_rows(summary),
-        gaps=what_was_not_done(run, summary),
-        importance=importance_verdict(summary.importances, summary.num_candidates),
-    )
+def sentences(run: RunData, summary: Summary) -> dict[str, Any]:
+    """The report in words, by the names that the templates use."""
+    return {
+        "state": state(summary),
+        "headline": headline(summary),
+        "comparisons": [text for text in (against_baseline(summary), against_runner_up(summary)) if text],
+        "final_model": final_model_lines(summary),
+        "cost": cost_rows(summary),
+        "gaps": what_was_not_done(run, summary),
+        "importance": importance_verdict(summary.importances, summary.num_candidates),
+    }
 
 
 def headline(summary: Summary) -> str:
@@ -62,7 +47,7 @@ def headline(summary: Summary) -> str:
     if winner is None:
         return "No trial can be chosen yet."
     digits = f" of {plural(summary.num_validation, 'validation digit')}" if summary.num_validation else " of the validation digits"
-    bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(winner.bounds)})" if winner.bounds else ""
+    bounds = _interval(winner.bounds)
     tie = f", tied with {_trials(list(summary.tied_trials))}" if summary.tied_trials else ""
     by = "accuracy" if summary.rank_by == "val_accuracy" else "loss"
     if summary.confirmed:
@@ -77,6 +62,10 @@ def headline(summary: Summary) -> str:
     )
 
 
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return f" (95\N{NO-BREAK SPACE}% interval {interval(bounds)})" if bounds else ""
+
+
 def _difference(winner: Score, other: Score) -> str:
     points = 100 * (winner.accuracy - other.accuracy)
     if abs(points) < 0.005:
@@ -86,16 +75,16 @@ def _difference(winner: Score, other: Score) -> str:
 
 def _verdict(summary: Summary, other: Score) -> str:
     """Whether the difference between a trial's accuracy and the winner's is more than chance."""
-    if other.tied_with_winner is None:
-        return "Nobody can say whether that is more than chance, because the number of validation digits is unknown."
-    digits = plural(summary.num_validation or 0, "digit")
+    if not summary.num_validation:
+        return "It is unknown whether that is more than chance, because no file says how many validation digits there were."
+    digits = plural(summary.num_validation, "digit")
     if other.tied_with_winner:
         return f"On {digits} chance explains this difference: they are tied."
     return f"On {digits} that is more than chance explains."
 
 
 def against_baseline(summary: Summary) -> str:
-    """The winner compared with the notebook's configuration."""
+    """The winner compared with the notebook's configuration; empty without a winner."""
     winner, baseline = summary.winner, summary.baseline
     if winner is None:
         return ""
@@ -127,20 +116,18 @@ def _trials(numbers: list[int]) -> str:
     return f"{'trial' if len(numbers) == 1 else 'trials'} {named}{more}"
 
 
-def confirmation_lines(summary: Summary) -> list[str]:
+def _confirmation_lines(summary: Summary) -> list[str]:
     """The scores of the best trials' fresh trainings, and which of them are tied; empty where there are none."""
-    if not summary.confirmed:
-        return []
-    n, best = summary.num_validation, summary.confirmed[0]
+    n, scores = summary.num_validation, summary.confirmed
     lines = []
-    for score in summary.confirmed:
-        bounds = f" (95\N{NO-BREAK SPACE}% interval {interval(wilson_interval(score.mean_accuracy, n))})" if n else ""
+    for score in scores:
         each = ", ".join(percent(accuracy) for accuracy in score.accuracies)
-        lines.append(f"Trial {score.trial}, trained again with fresh seeds: {percent(score.mean_accuracy)} on average{bounds}; {each}.")
-    tied_trials = [score.trial for score in summary.confirmed[1:] if n and tied(score.mean_accuracy, best.mean_accuracy, n)]
-    if tied_trials:
-        digits = plural(n or 0, "digit")
-        lines.append(f"On {digits} trial {best.trial} is tied with {_trials(tied_trials)}: the difference is within the noise.")
+        mean = f"{percent(score.mean_accuracy)} on average{_interval(accuracy_bounds(score.mean_accuracy, n))}"
+        lines.append(f"Trial {score.trial}, trained again with fresh seeds: {mean}; {each}.")
+    tied_trials = [score.trial for score in scores[1:] if n and tied(score.mean_accuracy, scores[0].mean_accuracy, n)]
+    if n and tied_trials:
+        names = f"trial {scores[0].trial} is tied with {_trials(tied_trials)}"
+        lines.append(f"On {plural(n, 'digit')} {names}: the difference is within the noise.")
     return lines
 
 
@@ -150,20 +137,19 @@ def final_model_lines(summary: Summary) -> list[str]:
     if final is None:
         return ["No trial has been retrained yet, so there are neither weights nor a solution.csv."]
     lines = [
-        *confirmation_lines(summary),
+        *_confirmation_lines(summary),
         f"Trial {final.trial} was retrained on {plural(final.num_train, 'digit')} for {_epochs(final.num_epochs)} "
         f"({duration(final.train_seconds)}{_reused(final)}); the weights of epoch {number(final.best_epoch)}, "
         "where the validation loss was lowest, were kept.",
-        f"It classifies {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} correctly "
-        f"(95\N{NO-BREAK SPACE}% interval {interval(final.val_bounds)}).",
+        f"It classifies {percent(final.val_accuracy)} of {plural(final.num_validation, 'validation digit')} correctly"
+        f"{_interval(final.val_bounds)}.",
     ]
     if summary.winner is not None and final.trial != summary.winner.trial:
         lines.insert(0, f"The retrained trial is {final.trial}, not the best one, which is {summary.winner.trial}.")
     if final.test_accuracy is not None:
         lines.append(
-            f"solution.csv is correct for {percent(final.test_accuracy)} of {plural(final.num_test, 'test digit')} "
-            f"(95\N{NO-BREAK SPACE}% interval {interval(final.test_bounds)}). They were not used to choose anything, so this is the "
-            "fairest number."
+            f"solution.csv is correct for {percent(final.test_accuracy)} of {plural(final.num_test, 'test digit')}"
+            f"{_interval(final.test_bounds)}. They were not used to choose anything, so this is the fairest number."
         )
     return lines
 
@@ -204,33 +190,33 @@ def state(summary: Summary) -> str:
 
 def what_was_not_done(run: RunData, summary: Summary) -> list[str]:
     """What a reader must know before trusting the report; empty where nothing is missing."""
-    statuses = summary.cost.trials_by_status
-    lines = []
+    return [*_gaps(run, summary), *(one_line(text, 1000) for text in (*run.state.notes, *run.gaps))]
+
+
+def _gaps(run: RunData, summary: Summary) -> Iterator[str]:
+    statuses, wanted = summary.cost.trials_by_status, run.settings.search.samples
     if not summary.finished:
-        lines.append(state(summary))
+        yield state(summary)
     if summary.embedded_sample:
-        lines.append("Kaggle's data was not used: the run used the embedded sample instead.")
+        yield "Kaggle's data was not used: the run used the embedded sample instead."
     if summary.embedded_sample is None:
-        lines.append("No file of the run says whether it used the embedded sample or Kaggle's digits.")
-    for status, meaning in (
-        (TrialStatus.FAILED, "and cannot be chosen; the reasons are in the table of trials"),
-        (TrialStatus.INTERRUPTED, "before its end, so it might have scored better"),
-        (TrialStatus.RUNNING, "when this report was made, or was interrupted with the run"),
+        yield "No file of the run says whether it used the embedded sample or Kaggle's digits."
+    for status, text in (
+        (TrialStatus.FAILED, "failed and cannot be chosen; the reasons are in the table of trials"),
+        (TrialStatus.INTERRUPTED, "was interrupted before its end, so it might have scored better"),
+        (TrialStatus.RUNNING, "was running when this report was made, or was interrupted with the run"),
     ):
         if statuses.get(status):
-            lines.append(f"{plural(statuses[status], 'trial')} {'was ' if status is not TrialStatus.FAILED else ''}{status} {meaning}.")
-    lines += [line for line in (_missing_trials(run, summary), _missing_baseline(run, summary), _missing_retraining(summary)) if line]
-    return [*lines, *(one_line(note, 1000) for note in run.state.notes), *(one_line(gap, 1000) for gap in run.gaps)]
+            yield f"{plural(statuses[status], 'trial')} {text}."
+    if (begun := sum(statuses.values())) < wanted:
+        yield f"Only {begun} of {plural(wanted, 'trial')} have begun."
+    if summary.baseline is None:
+        yield _missing_baseline(run)
+    if summary.final_model is None and summary.winner is not None:
+        yield "The winner has not been retrained: there are neither weights nor a solution.csv."
 
 
-def _missing_trials(run: RunData, summary: Summary) -> str:
-    wanted, begun = run.settings.search.samples, sum(summary.cost.trials_by_status.values())
-    return f"Only {begun} of {plural(wanted, 'trial')} have begun." if begun < wanted else ""
-
-
-def _missing_baseline(run: RunData, summary: Summary) -> str:
-    if summary.baseline is not None:
-        return ""
+def _missing_baseline(run: RunData) -> str:
     begun = [record for record in run.state.trials if record.origin is TrialOrigin.BASELINE]
     if begun:
         return f"The baseline, trial {begun[0].trial}, has no score: {begun[0].status}. There is nothing to compare the winner with."
@@ -238,17 +224,11 @@ def _missing_baseline(run: RunData, summary: Summary) -> str:
     return f"The notebook's configuration was not run ({why}), so there is nothing to compare the winner with."
 
 
-def _missing_retraining(summary: Summary) -> str:
-    if summary.final_model is None and summary.winner is not None:
-        return "The winner has not been retrained: there are neither weights nor a solution.csv."
-    return ""
-
-
-def importance_verdict(found: Sequence[Importance], num_trials: int) -> str:
+def importance_verdict(parameters: Sequence[Importance], num_trials: int) -> str:
     """Which parameters stand out, and whether there are enough trials to say so."""
-    if not found:
+    if not parameters:
         return f"{plural(num_trials, 'scored trial')} cannot show which parameter matters; at least {LEAST_TRIALS} are needed."
-    clear = [importance.name for importance in found if importance.stands_out]
+    clear = [importance.name for importance in parameters if importance.stands_out]
     verdict = f"Beyond chance: {', '.join(clear)}." if clear else f"No parameter stands out from chance over these {num_trials} trials."
     if num_trials < ENOUGH_TRIALS:
         return f"{num_trials} scored trials are too few to show which parameter matters: at least {ENOUGH_TRIALS} are needed. {verdict}"

@@ -6,10 +6,10 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -26,15 +26,14 @@ LIBRARIES = ("torch", "torchvision", "ray", "optuna", "pandas", "pyarrow", "nump
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of this package, of Python, and of the libraries whose version can change a result."""
+    """Of this package, of Python, and of the libraries whose version can change a result."""
     versions = {"digit_search": __version__, "python": platform.python_version()}
     return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -48,12 +47,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def check_dashboard_host(settings: RaySettings) -> None:
-    """Check that a dashboard which other machines can reach requires Ray's token, since it runs any program that is sent to it.
+    """Raise ResourceError if other machines can reach the dashboard without Ray's token: it runs any program that is sent to it.
 
-    Ray 2.60 requires it, unless the environment turns that off.
-
-    Raises:
-        ResourceError: if it would not.
+    Ray 2.60 requires the token, unless the environment turns that off.
     """
     mode = os.environ.get("RAY_AUTH_MODE", "token")
     if settings.dashboard and not settings.address and not _is_loopback(settings.dashboard_host) and mode.lower() != "token":
@@ -65,7 +61,7 @@ def check_dashboard_host(settings: RaySettings) -> None:
 
 
 def _commit() -> str:
-    """The commit of this code; "" if it is not in a git repository."""
+    """The commit of this code; "" outside a git repository."""
     try:
         result = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
@@ -101,26 +97,24 @@ def describe_environment(settings: RunSettings, digits: Digits, split: RowSplit)
     return json.dumps(values, indent=2) + "\n"
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Raise a RunFolderError if what is read in here is not what `describe_environment` wrote."""
+class RecordedEnvironment(NamedTuple):
+    """What a run that has begun must still have when it is resumed."""
+
+    train_fingerprint: str
+    test_fingerprint: str
+    versions: Mapping[str, str]
+    settings: Any
+    """A tree as `to_tree` makes it; {} for a run of a version that did not record it."""
+
+
+def recorded_environment(path: Path) -> RecordedEnvironment:
+    """Read environment.json. Raises RunFolderError if it cannot be read."""
     try:
-        yield
+        content = parse_json(read_bounded(path, MAX_JSON_BYTES))
+        data, versions, settings = content["data"], dict(content["versions"]), content.get("settings", {})
+        return RecordedEnvironment(data["train_fingerprint"], data["test_fingerprint"], versions, settings)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path}: expected the environment in which the run began, found none that can be read ({error})") from error
-
-
-def recorded_environment(path: Path) -> tuple[tuple[str, str], dict[str, str]]:
-    """The fingerprints of train.csv and test.csv, and the versions, with which a run began.
-
-    Raises:
-        RunFolderError: if they cannot be read.
-    """
-    with _readable(path):
-        environment = parse_json(read_bounded(path, MAX_JSON_BYTES))
-        fingerprints = environment["data"]["train_fingerprint"], environment["data"]["test_fingerprint"]
-        versions = dict(environment["versions"])
-    return fingerprints, versions
 
 
 CHANGEABLE = frozenset(
@@ -135,18 +129,12 @@ CHANGEABLE = frozenset(
         "search.time_budget",
     }
 )
-"""Settings that do not change the result of a run that has begun. A run may be resumed with others, e.g. with fewer workers."""
+"""Settings that may be changed before a run is resumed, since they do not change its result."""
 
 
 def check_same_settings(path: Path, settings: RunSettings) -> None:
-    """Check that a run's config.toml has the settings with which the run began.
-
-    Raises:
-        RunFolderError: with each difference.
-    """
-    with _readable(path):
-        recorded = parse_json(read_bounded(path, MAX_JSON_BYTES)).get("settings", {})
-    if changed := _changed_settings(recorded, to_tree(settings)):
+    """Raise RunFolderError, with each difference, unless a run's config.toml has the settings with which the run began."""
+    if changed := _changed_settings(recorded_environment(path).settings, to_tree(settings)):
         raise RunFolderError(
             f"{path.with_name('config.toml')}: expected the settings that the run began with, found others: {'; '.join(changed)}. "
             "Change them back, or start a new run."
@@ -154,7 +142,7 @@ def check_same_settings(path: Path, settings: RunSettings) -> None:
 
 
 def _changed_settings(recorded: Any, current: Any, key: str = "") -> list[str]:
-    """The settings that differ, with both values. A setting that the run did not record is one of a later version, and is left out."""
+    """The settings that differ, with both values. A setting that the run did not record is from a later version, and is ignored."""
     if key in CHANGEABLE:
         return []
     if isinstance(recorded, dict) and isinstance(current, dict) and key != "search.space":
@@ -164,24 +152,22 @@ def _changed_settings(recorded: Any, current: Any, key: str = "") -> list[str]:
 
 
 def check_same_run(path: Path, digits: Digits, *, force: bool) -> None:
-    """Check that a run is resumed with the data and, unless `force`, with the library versions with which it began.
-
-    Raises:
-        RunFolderError: with each difference.
-    """
-    recorded_fingerprints, recorded_versions = recorded_environment(path)
-    fingerprints = digits.train_fingerprint, digits.test_fingerprint
-    for name, recorded, current in zip(("train", "test"), recorded_fingerprints, fingerprints, strict=True):
-        if recorded != current:
+    """Raise RunFolderError unless a run is resumed with the data and, unless `force`, the library versions with which it began."""
+    recorded = recorded_environment(path)
+    fingerprints = {
+        "train": (recorded.train_fingerprint, digits.train_fingerprint),
+        "test": (recorded.test_fingerprint, digits.test_fingerprint),
+    }
+    for name, (before, now) in fingerprints.items():
+        if before != now:
             raise RunFolderError(
                 f"{digits.source.folder}: expected the {name}.csv that the run began with, found another one "
-                f"(fingerprint {current[:12]} instead of {str(recorded)[:12]}); put the old file back, or start a new run"
+                f"(fingerprint {now[:12]} instead of {str(before)[:12]}); put the old file back, or start a new run"
             )
-    versions = library_versions()
     changed = [
-        f"{name} {recorded_versions.get(name)} is now {versions[name]}"
-        for name in versions
-        if recorded_versions.get(name) != versions[name]
+        f"{name} {recorded.versions.get(name)} is now {version}"
+        for name, version in library_versions().items()
+        if recorded.versions.get(name) != version
     ]
     if changed and not force:
         raise RunFolderError(f"{path}: the run began with other versions: {', '.join(changed)}. Install those again, or add --force.")

@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from digit_search.config.search_space import check_value
+from digit_search.config.search_space import value_problem
 from digit_search.errors import RunFolderError, StorageError
 from digit_search.files.bounded_io import max_file_bytes, open_bounded
 from digit_search.records import (
@@ -52,7 +52,8 @@ MAX_AT = 1e11
 
 def _check_params(params: TrialParams) -> TrialParams:
     for name, value in asdict(params).items():
-        check_value(name, value, name)
+        if problem := value_problem(name, value):
+            raise ValueError(f"{name}: {problem}")
     return params
 
 

@@ -23,7 +23,7 @@ IMMEDIATE_EXIT = "exited immediately"
 class Interrupts:
     """The first signal starts an orderly shutdown, the second exits immediately.
 
-    The first raises KeyboardInterrupt in the main thread. Inside `deferred()` it only sets `pending`, and the caller checks that whenever
+    The first raises KeyboardInterrupt in the main thread. Inside `deferred()` it only sets `pending`, which the caller checks whenever
     nothing is half-written.
     """
 
@@ -44,13 +44,13 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came. The first one may have been lost in a library's import or in a finalizer."""
+        """Raise KeyboardInterrupt if a signal came. Its own KeyboardInterrupt may have been lost in an import or a finalizer."""
         if self.pending:
             raise KeyboardInterrupt
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the first signal only set `pending`; raise KeyboardInterrupt at the end if it came."""
+        """Let the first signal only set `pending`, and raise KeyboardInterrupt at the end."""
         self._deferring = True
         try:
             yield
@@ -62,8 +62,8 @@ class Interrupts:
     def bounded(self, last_words: str) -> Iterator[None]:
         """Exit within `SHUTDOWN_SECONDS` after a signal, even if the main thread does not react. `last_words` is printed then.
 
-        Python runs a signal's handler only when the current call returns, and where a raylet is slow, ray.init (2.60) does not return for
-        ten seconds. A thread receives signals at once. An exit from there loses no more than a `kill -9` does.
+        Python runs a signal's handler only when the current call returns, and if a raylet is slow, ray.init (2.60) does not return for ten
+        seconds. The thread here learns of signals at once. Its exit loses no more than a `kill -9` does.
         """
         signal_times = [self._pending_since] if self.pending else []
         receiver, sender = socket.socketpair()
@@ -94,7 +94,7 @@ class Interrupts:
 
 
 def send_sigterm_to_this_process() -> None:
-    """Handle SIGTERM as if somebody had sent it; any thread may call this."""
+    """Act as if this process had been sent SIGTERM. Any thread may call this."""
     if sys.platform == "win32":
         # os.kill ends the process there, without calling a handler.
         signal.raise_signal(signal.SIGTERM)
@@ -107,7 +107,7 @@ def exit_time(signal_times: Sequence[float]) -> tuple[float, str]:
     """When the process has to exit, and the reason to print, from the times of the signals so far. Only the first two count."""
     first = signal_times[0]
     deadline = first + SHUTDOWN_SECONDS
-    # Ray's processes exit with us: most of them at once, two of its agents within a minute.
+    # Ray's processes exit with this one: most of them at once, two of its agents within a minute.
     for time_of_signal in signal_times[1:]:
         if time_of_signal - first >= SAME_SIGNAL_SECONDS:
             return min(time_of_signal, deadline), IMMEDIATE_EXIT
@@ -115,7 +115,7 @@ def exit_time(signal_times: Sequence[float]) -> tuple[float, str]:
 
 
 def _listen(receiver: socket.socket, last_words: str, signal_times: list[float]) -> None:
-    """Exit the process at its `exit_time`; return if the sender is closed before. `signal_times` has the earlier signals."""
+    """Exit the process at its `exit_time`; return if the sender is closed before that. `signal_times` has the earlier signals."""
     while True:
         if signal_times:
             exit_at, reason = exit_time(signal_times)

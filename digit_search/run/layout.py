@@ -20,14 +20,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_run_name(name: str) -> str:
-    """Return the name if it can be the name of a folder in the results folder.
-
-    Raises:
-        RunFolderError: if it could lead out of the results folder, or has other characters than the allowed ones.
-    """
+    """Return the name. Raises RunFolderError if it has other than the allowed characters, or could lead out of the results folder."""
     if not _NAME.fullmatch(name):
         raise RunFolderError(f"--name {name!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit")
     return name
+
+
+class _InFolder:
+    """An attribute of `RunFolder`: the path of the file or folder with this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "RunFolder", owner: type) -> Path:
+        return folder.path / self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,93 +41,49 @@ class RunFolder:
     """The paths of one run's files. They need not exist."""
 
     path: Path
+    is_local = True
+    """Whether the run is kept in `path`; otherwise `path` is the working copy of a run in an object store."""
+
+    config = _InFolder("config.toml")
+    environment = _InFolder("environment.json")
+    events = _InFolder("events.jsonl")
+    """What happened: one JSON object per line, appended at once. The tables and the report are made from it."""
+    trials = _InFolder("trials.csv")
+    epochs = _InFolder("epochs.csv")
+    rungs = _InFolder("rungs.csv")
+    best = _InFolder("best.toml")
+    weights = _InFolder("DigitRecognitionResNet18.pt")
+    weights_note = _InFolder("DigitRecognitionResNet18.txt")
+    validation = _InFolder("validation.arrow")
+    """The final model's predictions on the validation rows, and their pixels: an Arrow IPC file for the report."""
+    solution = _InFolder("solution.csv")
+    report_html = _InFolder("report.html")
+    report_md = _InFolder("report.md")
+    study = _InFolder("study.journal")
+    log = _InFolder("search.log")
+    """The log messages of Ray and Optuna."""
+    tune = _InFolder("tune")
+    """A folder with a folder per trial."""
+    retraining = _InFolder("retraining")
+    """The folder of the retraining's checkpoints while it runs."""
 
     @property
     def name(self) -> str:
         return self.path.name
 
     @property
-    def is_local(self) -> bool:
-        """Whether the run is kept in `path`; otherwise `path` is the working copy of a run in an object store."""
-        return True
-
-    @property
     def location(self) -> str:
-        """The absolute path or the URI of the run, whatever name it was opened by."""
+        """The absolute path or the URI of the run, by whatever path it was opened."""
         return str(self.path.resolve())
 
     def display_path(self, file: Path | None = None) -> str:
         """The path or URI of the run, or of this file of it, as messages show it."""
-        return str(self.path if file is None else file)
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.toml"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def events(self) -> Path:
-        """What happened: one JSON object per line, appended at once. The tables and the report are made from it."""
-        return self.path / "events.jsonl"
-
-    @property
-    def trials(self) -> Path:
-        return self.path / "trials.csv"
-
-    @property
-    def epochs(self) -> Path:
-        return self.path / "epochs.csv"
-
-    @property
-    def rungs(self) -> Path:
-        return self.path / "rungs.csv"
-
-    @property
-    def best(self) -> Path:
-        return self.path / "best.toml"
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "DigitRecognitionResNet18.pt"
-
-    @property
-    def validation(self) -> Path:
-        """The final model's predictions on the validation rows, and their pixels: an Arrow IPC file for the report."""
-        return self.path / "validation.arrow"
-
-    @property
-    def solution(self) -> Path:
-        return self.path / "solution.csv"
-
-    @property
-    def report_html(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def report_md(self) -> Path:
-        return self.path / "report.md"
-
-    @property
-    def study(self) -> Path:
-        return self.path / "study.journal"
-
-    @property
-    def log(self) -> Path:
-        """The log messages of Ray and Optuna."""
-        return self.path / "search.log"
-
-    @property
-    def tune(self) -> Path:
-        return self.path / "tune"
+        return str(file or self.path)
 
     def files(self) -> tuple[Path, ...]:
         """All files of the run that are directly in `path`."""
         of_search = (self.config, self.environment, self.events, self.study, self.log, self.trials, self.epochs, self.rungs, self.best)
-        weights_note = self.weights.with_suffix(".txt")
-        return (*of_search, self.weights, weights_note, self.validation, self.solution, self.report_html, self.report_md)
+        return (*of_search, self.weights, self.weights_note, self.validation, self.solution, self.report_html, self.report_md)
 
     @property
     def trials_location(self) -> str:
@@ -131,11 +93,6 @@ class RunFolder:
     def trial(self, trial: int) -> Path:
         """The folder of a trial's checkpoints, errors and TensorBoard events."""
         return self.tune / trial_name(trial)
-
-    @property
-    def retraining(self) -> Path:
-        """The folder of the retraining's checkpoints while it runs."""
-        return self.path / "retraining"
 
     def confirming(self, trial: int, seed: int) -> Path:
         """The folder of the checkpoints of a confirmation while it runs: one of the best trials, trained again from this seed."""
@@ -152,22 +109,18 @@ class RunFolder:
                 delete_checkpoints(self.trial(trial))
 
     def delete_temporary_files(self) -> None:
-        """Delete the half-written files of killed processes. Call it with the lock held, and before any worker writes."""
+        """Delete the half-written files of killed processes. Call this with the lock held, before any worker writes."""
         for folder in (self.path, self.retraining, *self.retraining.glob("*/"), *self.tune.glob("*/")):
             delete_temporary_files(folder)
 
     def is_incomplete(self) -> bool:
-        """Whether a run of this name stopped before it began: the folder has only the files that are written before config.toml."""
+        """Whether the run stopped before it began: the folder has only the files that are written before config.toml."""
         if not self.path.is_dir() or self.path.is_symlink():
             return False
         return all(path.name in FILES_BEFORE_CONFIG or path.name.endswith(TEMPORARY_SUFFIX) for path in self.path.iterdir())
 
     def locked(self) -> AbstractContextManager[None]:
-        """Be the only process that works on this run.
-
-        Raises:
-            RunFolderError: if another process works on it.
-        """
+        """Be the only process that works on this run. Raises RunFolderError if another one does."""
         return locked_folder(self.path)
 
 
@@ -189,10 +142,9 @@ def delete_checkpoints(folder: Path) -> None:
 
 
 def check_new_run(results: Path, name: str) -> RunFolder:
-    """Return the folder that a new run of this name would have, without creating anything.
+    """Return the folder that a new run of this name would have. Nothing is created.
 
-    Raises:
-        RunFolderError: if the name is not allowed or is taken, or `results` is a file.
+    Raises RunFolderError if the name is not allowed or is taken, or `results` is a file.
     """
     folder = RunFolder(results / check_run_name(name))
     if results.exists() and not results.is_dir():
@@ -207,11 +159,7 @@ def check_new_run(results: Path, name: str) -> RunFolder:
 
 
 def create_run_folder(results: Path, name: str) -> RunFolder:
-    """Create the folder of a new run.
-
-    Raises:
-        RunFolderError: as `check_new_run`, or if the folder cannot be created.
-    """
+    """Create the folder of a new run. Raises RunFolderError as `check_new_run` does, or if the folder cannot be created."""
     folder = check_new_run(results, name)
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -222,12 +170,9 @@ def create_run_folder(results: Path, name: str) -> RunFolder:
 
 
 def _check_only_files(folder: Path) -> None:
-    """Check that a run's folder, which may come from a stranger, has only files and folders in it.
+    """Raise RunFolderError if a run's folder, which may come from a stranger, has anything but files and folders in it.
 
     We would write through a link to a place outside the folder, and wait at a pipe.
-
-    Raises:
-        RunFolderError: if there is anything else; the message has its path.
     """
     pending = [os.fspath(folder)]
     while pending:
@@ -246,8 +191,7 @@ def _check_only_files(folder: Path) -> None:
 def open_run_folder(run: str, results: Path) -> RunFolder:
     """Find a run by its name in the results folder, or by its path.
 
-    Raises:
-        RunFolderError: if there is no such run, or something in its folder is neither a file nor a folder.
+    Raises RunFolderError if there is no such run, or something in its folder is neither a file nor a folder.
     """
     for path in (results / run, Path(run)):
         folder = RunFolder(path)

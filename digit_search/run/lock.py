@@ -16,8 +16,7 @@ LOCK = ".lock"
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, without waiting for it. The system releases it when the process ends, however it ends.
 
-    Raises:
-        RunFolderError: if another process holds it, or the file cannot be opened or locked.
+    Raises RunFolderError if another process holds it, or the file cannot be opened or locked.
     """
     path = folder / LOCK
     try:
@@ -36,8 +35,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
 def _lock(descriptor: int, path: Path) -> bool:
     """Lock the file unless another process has locked it, or has deleted it since we opened it."""
     try:
-        # Not filelock.FileLock (4.3): on Windows it deletes the file when it releases it, and where a file system has no locks, it
-        # makes do with a file that stays when the process is killed.
+        # Not filelock.FileLock (4.3): on Windows it deletes the file when it releases the lock, and on a file system without locks it
+        # uses the file itself as the lock, which stays if the process is killed.
         return lock_descriptor(descriptor, blocking=False) and os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False

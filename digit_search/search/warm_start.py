@@ -49,7 +49,7 @@ def load_warm_start(
 
 
 def _check_comparable(settings: RunSettings, folder: RunFolder, train_fingerprint: str) -> None:
-    (there, _), _ = recorded_environment(folder.environment)
+    there = recorded_environment(folder.environment).train_fingerprint
     if there != train_fingerprint:
         raise RunFolderError(
             f"--warm-start {folder.display_path()}: expected a run on the same train.csv, found one on another "

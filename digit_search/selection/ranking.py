@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from digit_search.errors import TrialError
 from digit_search.records import Confirmation, EpochMetrics, TrialRecord, TrialStatus
@@ -25,11 +26,10 @@ def _epoch_key(metrics: EpochMetrics, rank_by: str) -> tuple[float, float]:
 
 
 def best_epoch(record: TrialRecord, rank_by: str = "val_accuracy") -> EpochMetrics:
-    """Return the epoch in which the trial scored best.
+    """Return the epoch in which the trial scored best; ties go by the other metric, then to the earlier epoch.
 
     Args:
-        rank_by: `val_accuracy`: highest scored accuracy, ties by lower scored loss; `val_loss`: the other way round. If both are equal,
-            the earlier epoch is the best.
+        rank_by: `val_accuracy` or `val_loss`, which mean the scored accuracy and loss of an epoch.
 
     Raises:
         TrialError: if the trial reported no epoch with a score.
@@ -46,9 +46,7 @@ def ranked(records: Sequence[TrialRecord], rank_by: str = "val_accuracy") -> lis
     A stopped or interrupted trial can be chosen: it reached its score, and retraining repeats the trial from its seed. A failed trial
     cannot.
     """
-    candidates = [
-        record for record in records if record.status is not TrialStatus.FAILED and any(_is_scored(metrics) for metrics in record.epochs)
-    ]
+    candidates = [record for record in records if record.status is not TrialStatus.FAILED and any(map(_is_scored, record.epochs))]
     return sorted(candidates, key=lambda record: (*_epoch_key(best_epoch(record, rank_by), rank_by), record.trial))
 
 
@@ -58,10 +56,23 @@ def select_best(records: Sequence[TrialRecord], rank_by: str = "val_accuracy") -
     Raises:
         TrialError: if no trial can be chosen; the message gives the distinct reasons of the failures.
     """
-    candidates = ranked(records, rank_by)
-    if not candidates:
+    order = ranked(records, rank_by)
+    if not order:
         raise TrialError(_why_none(records))
-    return candidates[0]
+    return order[0]
+
+
+def _why_none(records: Sequence[TrialRecord]) -> str:
+    if not records:
+        return "no trial has begun, so none can be chosen"
+    failed = [record for record in records if record.status is TrialStatus.FAILED]
+    counts = {"failed": len(failed), "reported no epoch with a score": len(records) - len(failed)}
+    reasons = list(dict.fromkeys(record.error or "no reason given" for record in failed))
+    lines = [f"no trial of {len(records)} can be chosen: {', '.join(f'{n} {what}' for what, n in counts.items() if n)}"]
+    lines += reasons[:MAX_REASONS]
+    if len(reasons) > MAX_REASONS:
+        lines.append(f"and {len(reasons) - MAX_REASONS} more in trials.csv")
+    return "\n  ".join(lines)
 
 
 def winner_first(order: Sequence[TrialRecord], confirmed: int | None) -> list[TrialRecord]:
@@ -89,31 +100,15 @@ def confirmed_scores(confirmations: Sequence[Confirmation], rank_by: str = "val_
     for confirmation in confirmations:
         by_trial[confirmation.trial].append(confirmation)
     most = max(map(len, by_trial.values()), default=0)
-    scores = [_confirmed_score(trial, trainings) for trial, trainings in by_trial.items() if len(trainings) == most]
+    scores = []
+    for trial, trainings in by_trial.items():
+        if len(trainings) == most:
+            accuracies = tuple(training.val_accuracy for training in trainings)
+            scores.append(ConfirmedScore(trial, accuracies, fmean(accuracies), fmean(training.val_loss for training in trainings)))
     return sorted(scores, key=lambda score: (*_sort_key(score.mean_accuracy, score.mean_loss, rank_by), score.trial))
-
-
-def _confirmed_score(trial: int, trainings: Sequence[Confirmation]) -> ConfirmedScore:
-    accuracies = tuple(training.val_accuracy for training in trainings)
-    mean_loss = math.fsum(training.val_loss for training in trainings) / len(trainings)
-    return ConfirmedScore(trial, accuracies, math.fsum(accuracies) / len(trainings), mean_loss)
 
 
 def best_confirmation(confirmations: Sequence[Confirmation], trial: int, rank_by: str = "val_accuracy") -> Confirmation:
     """Return the trial's best fresh training, whose weights become the final model; ties go to the lower seed."""
     trainings = [confirmation for confirmation in confirmations if confirmation.trial == trial]
     return min(trainings, key=lambda training: (*_sort_key(training.val_accuracy, training.val_loss, rank_by), training.seed))
-
-
-def _why_none(records: Sequence[TrialRecord]) -> str:
-    if not records:
-        return "no trial has begun, so none can be chosen"
-    failed = [record for record in records if record.status is TrialStatus.FAILED]
-    num_unscored = len(records) - len(failed)
-    counts = [f"{len(failed)} failed"] if failed else []
-    counts += [f"{num_unscored} reported no epoch with a score"] if num_unscored else []
-    reasons = list(dict.fromkeys(record.error or "no reason given" for record in failed))
-    lines = [f"no trial of {len(records)} can be chosen: {', '.join(counts)}", *reasons[:MAX_REASONS]]
-    if len(reasons) > MAX_REASONS:
-        lines.append(f"and {len(reasons) - MAX_REASONS} more in trials.csv")
-    return "\n  ".join(lines)

@@ -13,7 +13,7 @@ MAX_SIMULATED_TRIALS = 100
 
 
 def rung_steps(asha: AshaSettings, reports_per_epoch: int) -> list[int]:
-    """The steps (reports of a trial) at which trials are compared, ascending. The last step is none: nothing is left to stop there."""
+    """The steps (reports of a trial) at which trials are compared, ascending. The last step is left out: nothing is left to stop."""
     if not asha.enabled:
         return []
     last = asha.max_epochs * reports_per_epoch
@@ -27,10 +27,9 @@ def rung_steps(asha: AshaSettings, reports_per_epoch: int) -> list[int]:
 
 @functools.cache
 def expected_epochs(asha: AshaSettings, reports_per_epoch: int, num_samples: int) -> tuple[float, float]:
-    """Return the expected number of epochs that a search trains, and the maximum.
+    """Return the mean number of epochs that simulated searches train, with scores in random order, and the maximum.
 
-    The expected number is the mean over simulated searches that run one trial after the other, with scores in random order. If the
-    suggestions improve during the search, as TPE's should, ASHA stops fewer trials and the search trains more epochs.
+    If the suggestions improve during the search, as TPE's should, ASHA stops fewer trials and the search trains more epochs.
     """
     num_simulated = min(num_samples, MAX_SIMULATED_TRIALS)
     generator = random.Random(0)
@@ -39,7 +38,7 @@ def expected_epochs(asha: AshaSettings, reports_per_epoch: int, num_samples: int
 
 
 def _simulate_search(asha: AshaSettings, reports_per_epoch: int, num_trials: int, generator: random.Random) -> int:
-    """Return the steps that ASHA lets trials with random scores train. A rung's cutoff is the quantile of the scores recorded there."""
+    """Return the steps that ASHA lets trials with random scores train, one after the other; a rung's cutoff is a quantile of its scores."""
     scores_by_step: dict[int, list[float]] = {step: [] for step in rung_steps(asha, reports_per_epoch)}
     num_steps = 0
     for _ in range(num_trials):

@@ -22,13 +22,13 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
 
 
 def accuracy_text(accuracy: float, n: int) -> str:
-    """An accuracy with the number of digits that it was measured on and its 95 % interval."""
+    """E.g. `0.9850 on 1,400 digits (95 % interval 0.977 to 0.990)`."""
     low, high = wilson_interval(accuracy, n)
     return f"{accuracy:.4f} on {n:,} digits (95 % interval {low:.3f} to {high:.3f})"
 
 
 def accuracy_with_interval(accuracy: float, n: int | None) -> str:
-    """A short form of `accuracy_text` for the lines about single trials; without an interval if `n` is unknown."""
+    """E.g. `0.9850 (0.977 to 0.990)`; without the interval if `n` is unknown."""
     if n is None:
         return f"{accuracy:.4f}"
     low, high = wilson_interval(accuracy, n)
@@ -36,28 +36,23 @@ def accuracy_with_interval(accuracy: float, n: int | None) -> str:
 
 
 def tied(accuracy: float, other: float, n: int, other_n: int | None = None) -> bool:
-    """Return whether two accuracies do not differ significantly (two-sided test at 5 %).
+    """Return whether two accuracies, measured on `n` and `other_n` (default: `n`) digits, differ by less than chance explains.
 
-    Args:
-        n: the number of digits that `accuracy` was measured on.
-        other_n: the same for `other`; None means `n`.
-
-    One success and one failure are added to each (Agresti and Caffo 2000, The American Statistician 54, 280-288), which makes the test
-    reliable near 1: p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt(v1 + v2), each v = p (1 - p) / (n + 2).
-    Two accuracies on the same digits are positively correlated. The test ignores that, so it calls some real differences ties.
+    The two-sided test at 5 % of Agresti and Caffo (2000), The American Statistician 54, 280-288. It adds one success and one failure to
+    each, which makes it reliable near 1: p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt(v1 + v2), each
+    v = p (1 - p) / (n + 2). Two accuracies on the same digits are positively correlated. The test ignores that, so it calls some real
+    differences ties.
 
     Raises:
         ValueError: as `wilson_interval`.
     """
-    other_n = n if other_n is None else other_n
-    _check_accuracy(accuracy, n)
-    _check_accuracy(other, other_n)
     p1, v1 = _mean_and_variance(accuracy, n)
-    p2, v2 = _mean_and_variance(other, other_n)
+    p2, v2 = _mean_and_variance(other, n if other_n is None else other_n)
     return abs(p1 - p2) < Z_95 * math.sqrt(v1 + v2)
 
 
 def _mean_and_variance(accuracy: float, n: int) -> tuple[float, float]:
+    _check_accuracy(accuracy, n)
     p = (accuracy * n + 1) / (n + 2)
     return p, p * (1 - p) / (n + 2)
 

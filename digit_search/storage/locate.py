@@ -14,11 +14,7 @@ Results = Path | Remote
 
 
 def check_new(results: Results, name: str) -> None:
-    """Check that a new run can have this name, without creating anything.
-
-    Raises:
-        RunFolderError: if it cannot.
-    """
+    """Raise RunFolderError if a new run cannot have this name. Nothing is created."""
     if isinstance(results, Path):
         check_new_run(results, name)
     else:
@@ -26,11 +22,7 @@ def check_new(results: Results, name: str) -> None:
 
 
 def create(results: Results, name: str) -> RunFolder:
-    """Create the folder of a new run.
-
-    Raises:
-        RunFolderError: if the name is taken, or the folder cannot be created. For a store, `locked` raises it.
-    """
+    """Create the folder of a new run. Raises RunFolderError if it cannot be created; for a store, `locked` does."""
     if isinstance(results, Path):
         return create_run_folder(results, name)
     return remote_run(results.child(check_run_name(name)), is_new=True)
@@ -44,22 +36,14 @@ def _locate(run: str, results: Results) -> Results:
 
 
 def find(run: str, results: Results) -> RunFolder:
-    """A run to work on, by its name, its folder or its URI.
-
-    Raises:
-        RunFolderError: if there is no such run. For a store, `locked` raises it.
-    """
+    """A run to work on, by its name, its folder or its URI. Raises RunFolderError if there is none; for a store, `locked` does."""
     location = _locate(run, results)
     return open_run_folder(run, location) if isinstance(location, Path) else remote_run(location)
 
 
 @contextmanager
 def reading(run: str, results: Results) -> Iterator[RunFolder]:
-    """A run to read and to write a report into, also while another process works on it.
-
-    Raises:
-        RunFolderError: if there is no such run.
-    """
+    """A run to read and to write a report into, even while another process works on it. Raises RunFolderError if there is none."""
     location = _locate(run, results)
     if isinstance(location, Path):
         yield open_run_folder(run, location)

@@ -1,7 +1,7 @@
 """The lock of a run in an object store. No operating system releases it when the process that holds it dies, so it has to be renewed.
 
-The lock is the object `.lock`. Who wants it first writes a claim, then lists the folder: of two processes that do this at the same time, at
-least one sees the other's claim or lock, and gives up. All ages are differences between times of the store's own clock.
+The lock is the object `.lock`. A process that wants it writes a claim first, then lists the folder: of two that do this at once, at
+least one sees the other's claim or lock, and gives up. Ages are differences between times of the store's clock.
 
 Conditional writes ("only if the object is unchanged") would replace the claims, about 15 lines of this file. But pyarrow (26) has none, and
 a second client of the stores, such as obstore, would need its own credentials, options, timeouts and error messages, and another way for
@@ -26,7 +26,7 @@ LOCK = ".lock"
 CLAIMS = ".claims/"
 RENEW_SECONDS = 30.0
 STALE_SECONDS = 300.0
-"""The process of a lock that was not renewed for this long is regarded as dead."""
+"""A process that has not renewed its lock for this long counts as dead."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class LockContent:
     owner: str = ""
     """The token of the working copy in which the run is worked on, or was worked on last."""
     newest: str = ""
-    """The token of the working copy that is at least as new as the store: the owner's, as soon as that has all of the store's files."""
+    """The token of the working copy that is at least as new as the store. It is the owner's once that has all of the store's files."""
     host: str = ""
     held: bool = False
 
@@ -47,12 +47,13 @@ UNREADABLE = LockContent("unknown", host="an unknown machine", held=True)
 
 
 class RemoteLock:
-    """The lock of one run, for the working copy with the token `owner`."""
+    """The lock of one run, for the working copy with the token `owner`. Every method raises StorageError if the store cannot be used."""
 
     def __init__(self, remote: Remote, owner: str) -> None:
         self._remote = remote
         self._owner = owner
         self._newest = ""
+        self._writing = threading.Lock()
         self._released = threading.Event()
         self.taken_over_by = ""
         """The machine of the process that took the lock from this one, because this one seemed dead; "" if none did."""
@@ -62,7 +63,6 @@ class RemoteLock:
 
         Raises:
             RunFolderError: if another process has the lock, or tries to take it at the same time.
-            StorageError: if the store cannot be read or written.
         """
         claim = f"{CLAIMS}{self._owner}"
         self._remote.put(claim, b"claim")
@@ -89,17 +89,13 @@ class RemoteLock:
         return lock
 
     def mark_as_newest(self) -> None:
-        """Write into the lock that our working copy has all of the store's files.
-
-        Raises:
-            StorageError: if the store does not accept it.
-        """
+        """Write into the lock that our working copy has all of the store's files."""
         self._newest = self._owner
         self._write(held=True)
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew the lock regularly. If another process has taken it over, send SIGTERM to this one and set `taken_over_by`."""
+        """Renew the lock regularly. If another process has taken it over, set `taken_over_by` and send SIGTERM to this one."""
         thread = threading.Thread(target=self._renew_until_released, daemon=True)
         thread.start()
         try:
@@ -109,11 +105,7 @@ class RemoteLock:
             thread.join()
 
     def release(self) -> None:
-        """Let others work on the run. The lock keeps the token of the newest working copy.
-
-        Raises:
-            StorageError: if the store does not accept it.
-        """
+        """Let others work on the run. The lock keeps the token of the newest working copy."""
         if self._newest:
             self._write(held=False)
         else:
@@ -142,5 +134,7 @@ class RemoteLock:
             return UNREADABLE
 
     def _write(self, *, held: bool) -> None:
-        lock = {"owner": self._owner, "newest": self._newest, "host": platform.node(), "process": os.getpid(), "held": held}
-        self._remote.put(LOCK, json.dumps(lock).encode())
+        # `mark_as_newest` may be called during a renewal. Then the renewal, which has the older content, must not end last.
+        with self._writing:
+            lock = {"owner": self._owner, "newest": self._newest, "host": platform.node(), "process": os.getpid(), "held": held}
+            self._remote.put(LOCK, json.dumps(lock).encode())

@@ -40,10 +40,7 @@ class RemoteRunFolder(RunFolder):
 
     remote: Remote
     is_new: bool = False
-
-    @property
-    def is_local(self) -> bool:
-        return False
+    is_local = False
 
     @property
     def location(self) -> str:
@@ -61,11 +58,11 @@ class RemoteRunFolder(RunFolder):
         try:
             self._delete_checkpoints(lambda folder, step: folder in folders)
         except StorageError as error:
-            # The next trial that ends tries again. This must not end the search.
+            # This must not end the search; the next trial that ends tries again.
             logger.warning("%s", error)
 
     def _delete_checkpoints(self, is_unwanted: Callable[[str, int], bool]) -> None:
-        """Delete those checkpoints of the trials of which `is_unwanted(folder, step)` is true."""
+        """Delete the trials' checkpoints for which `is_unwanted(folder, step)` is true."""
         trials = self.remote.child(self.tune.name)
         for name in trials.files():
             folder, _, file = name.partition("/")
@@ -77,7 +74,7 @@ class RemoteRunFolder(RunFolder):
         """Be the only process that works on this run, here and in the store. At the end the working copy is uploaded and deleted.
 
         Raises:
-            RunFolderError: if another process works on it, there is no such run, or the name of a new one is taken.
+            RunFolderError: if another process works on it, it does not exist, or the name of a new one is taken.
             StorageError: if the store cannot be reached.
             SearchError: if the upload fails at the end, or another process has taken over the run.
         """
@@ -110,7 +107,7 @@ class RemoteRunFolder(RunFolder):
         return file.read_text(encoding="utf-8")
 
     def _has_more_events(self) -> bool:
-        """Whether the working copy is ahead of the store, in which somebody deleted the lock or all files."""
+        """Whether the working copy is ahead of the store, in which a user deleted the lock or all files."""
         stored = self.remote.files().get(self.events.name)
         return self.events.is_file() and (stored is None or stored.size <= self.events.stat().st_size)
 
@@ -122,16 +119,17 @@ class RemoteRunFolder(RunFolder):
             return
         if not is_newest or not self.config.is_file():
             self._delete_run_files()
-            sync.pull(with_trainings=True)
-        self._check_is_run()
+            self.pull(sync, with_trainings=True)
         self._delete_unknown_checkpoints()
 
-    def _check_is_run(self) -> None:
+    def pull(self, sync: RunSync, *, with_trainings: bool) -> None:
+        """Download the run. Raises RunFolderError if there is none."""
+        sync.pull(with_trainings=with_trainings)
         if not self.config.is_file():
             raise RunFolderError(f"{self.remote.uri}: expected a run, found none; there is no {self.display_path(self.config)}")
 
     def _delete_run_files(self) -> None:
-        # config.toml first: without it, what is left after a crash is not taken for a run.
+        # config.toml first: without it, what a crash leaves does not count as a run.
         self.config.unlink(missing_ok=True)
         for path in self.path.iterdir():
             if path.is_dir() and not path.is_symlink():
@@ -147,7 +145,7 @@ class RemoteRunFolder(RunFolder):
                 self.path.parent.rmdir()
 
     def _delete_unknown_checkpoints(self) -> None:
-        """Delete the checkpoints of reports that are not in the events, which lack the last seconds if the driver died with its machine.
+        """Delete the checkpoints of reports that are not in the events. The last seconds are missing there if the driver's machine died.
 
         A checkpoint may be one report ahead, since it is written before its report.
         """
@@ -178,24 +176,15 @@ class RemoteRunFolder(RunFolder):
                 ) from error
 
 
-def working_copy(remote: Remote) -> Path:
-    """The local folder in which a run of the store is worked on: it is in the user's cache folder."""
-    folder = hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
-    return platformdirs.user_cache_path("digit_search") / "runs" / folder / check_run_name(remote.name)
-
-
 def remote_run(remote: Remote, *, is_new: bool = False) -> RemoteRunFolder:
-    """A run in the store. This sends no request; `locked` does."""
-    return RemoteRunFolder(working_copy(remote), remote, is_new)
+    """A run in the store, whose working copy is in the user's cache folder. This sends no request; `locked` does."""
+    folder = hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
+    path = platformdirs.user_cache_path("digit_search") / "runs" / folder / check_run_name(remote.name)
+    return RemoteRunFolder(path, remote, is_new)
 
 
 def check_new_remote_run(remote: Remote) -> None:
-    """Check that a new run can have this folder.
-
-    Raises:
-        RunFolderError: if there is a run already.
-        StorageError: if the store cannot be reached.
-    """
+    """Raise RunFolderError if there is a run already, StorageError if the store cannot be reached."""
     if any(name not in FILES_BEFORE_CONFIG and not name.startswith(CLAIMS) for name in remote.files()):
         raise RunFolderError(f"{remote.uri}: there is a run of this name already; choose another --name, or continue that run with: resume")
 
@@ -204,15 +193,12 @@ def check_new_remote_run(remote: Remote) -> None:
 def snapshot(remote: Remote) -> Iterator[RunFolder]:
     """The run's files as they are now, in a temporary folder. What is changed there, such as the report, is uploaded at the end.
 
-    Raises:
-        RunFolderError: if there is no run.
-        StorageError: if the store cannot be read or written.
+    Raises RunFolderError if there is no run, StorageError if the store cannot be read or written.
     """
     with TemporaryDirectory() as temporary:
         folder = RemoteRunFolder(Path(temporary) / check_run_name(remote.name), remote)
         folder.path.mkdir()
         sync = RunSync(folder, remote)
-        sync.pull(with_trainings=False)
-        folder._check_is_run()
+        folder.pull(sync, with_trainings=False)
         yield folder
         sync.push()

@@ -35,9 +35,9 @@ class Stamp(NamedTuple):
 
 
 class RunSync:
-    """Knows which files the store has in which version, and uploads the others.
+    """Knows which version of each file the store has, and uploads newer ones.
 
-    The order of the uploads makes the store's copy resumable at any time: the files that events.jsonl mentions are uploaded before it, the
+    The order of the uploads makes the store's copy resumable at any time: the files that events.jsonl mentions are uploaded before it,
     files that are no longer needed are deleted after it, and config.toml, which makes a folder a run, is uploaded last.
     """
 
@@ -48,12 +48,9 @@ class RunSync:
         """By name, the version of each file that is the same on both sides."""
 
     def pull(self, *, with_trainings: bool) -> None:
-        """Download the run's files into a folder that has none of them.
+        """Download the run's files into a folder that has none of them. Raises StorageError.
 
-        The order is that of `push` reversed, so that no file is older than the events; but config.toml is last again.
-
-        Raises:
-            StorageError: if the store cannot be read, or the files cannot be written.
+        The events come first, so that no file is older than they are; config.toml comes last here too.
         """
         config, events = self._folder.config.name, self._folder.events.name
         stored = self._remote.files()
@@ -68,18 +65,14 @@ class RunSync:
             raise StorageError.of(self._folder.path, error) from error
 
     def push(self) -> None:
-        """Upload what was changed here, and delete in the store what was deleted here.
-
-        Raises:
-            StorageError: if the store does not accept it.
-        """
+        """Upload what was changed here, and delete in the store what was deleted here. Raises StorageError."""
         config, events = self._folder.config.name, self._folder.events.name
-        # Before the others: each file is then uploaded in a version that is at least as new as the events.
+        # Read before the other stamps, so that each file is uploaded in a version that is at least as new as the events.
         events_stamp = _stamp(self._folder.events)
         stamps = self._stamps() | ({events: events_stamp} if events_stamp else {})
         for name in sorted(stamps, key=lambda name: (name == config, name == events)):
             if self._synced.get(name) != stamps[name]:
-                # What was appended to the events meanwhile is left to the next push.
+                # The next push uploads what was appended to the events meanwhile.
                 max_bytes = stamps[name].num_bytes if name == events else None
                 with suppress(FileNotFoundError):
                     self._remote.upload(self._folder.path / name, name, max_bytes)
@@ -111,7 +104,7 @@ class RunSync:
             pause = max(PAUSE_SECONDS, PAUSE_PER_PUSH * (time.monotonic() - started_at))
 
     def _stamps(self) -> dict[str, Stamp]:
-        """The stamps of all files that belong into the store, by name."""
+        """The stamps of all files that belong in the store, by name."""
         root = self._folder.path
         # os.walk ignores a folder that is deleted meanwhile; pathlib's glob raises an error (Python 3.11).
         paths = [Path(folder, name) for folder, _, names in os.walk(root) for name in names]

@@ -126,7 +126,7 @@ def test_a_worker_trains_nothing_where_it_does_not_reach_the_results(tmp_path, m
 
 
 def test_the_probe_says_what_a_node_lacks(tmp_path, monkeypatch):
-    probe = StorageProbe(str(tmp_path / "tune"))
+    probe = StorageProbe(str(tmp_path / "tune"), pytest.fail)
     probe.begin()
     token = probe.token
     assert storage_probe.probe(str(tmp_path / "tune"), token, "node") == ""

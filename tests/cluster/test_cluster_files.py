@@ -133,11 +133,10 @@ def test_the_manifest_uses_our_versions_and_a_token_and_starts_without_gpus():
 
 @pytest.mark.parametrize("name", [*LAUNCHED, "kuberay_job.yaml"])
 def test_the_command_line_accepts_the_commands_in_the_files(name):
-    from digit_search.cli import parse
+    from digit_search.cli import parse, search_flags
 
     text = (FOLDER / name).read_text().replace("\\\n#", "")
     commands = re.findall(r"python tune_main\.py (.*)", text)
     assert commands
     for command in commands:
-        arguments = parse(command.split())
-        assert arguments.samples
+        assert search_flags(parse(command.split()))["search.samples"]

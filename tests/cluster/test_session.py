@@ -52,6 +52,8 @@ def on_sigterm():
 
 @pytest.mark.ray
 def test_our_own_ray_listens_on_loopback_only_keeps_the_sigterm_handler_and_leaves_no_process(on_sigterm):
+    # multiprocessing's resource tracker, after other tests.
+    earlier = psutil.Process().children()
     with running_ray(RaySettings(), {"run": "demo"}) as dashboard:
         assert signal.getsignal(signal.SIGTERM) is on_sigterm
         assert dashboard.startswith("http://127.0.0.1:")
@@ -63,7 +65,8 @@ def test_our_own_ray_listens_on_loopback_only_keeps_the_sigterm_handler_and_leav
         address = ray.get_runtime_context().gcs_address
         metadata = cluster_metadata(address, timeout_seconds=10)
         jobs = search_jobs()
-        ours = [psutil.Process(ray.get(warm_up.remote())), *psutil.Process().children(recursive=True), psutil.Process()]
+        children = [child for child in psutil.Process().children(recursive=True) if child not in earlier]
+        ours = [psutil.Process(ray.get(warm_up.remote())), *children, psutil.Process()]
         listening = [
             connection.laddr for process in ours for connection in _connections(process) if connection.status == psutil.CONN_LISTEN
         ]

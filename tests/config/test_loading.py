@@ -101,7 +101,7 @@ def test_all_problems_are_reported_at_once_each_with_its_key():
         ("search.asha.grace_epochs=0.5", "is not a whole number of reports"),
         ("search.asha.grace_epochs=10", "above max_epochs 7"),
         ("search.time_budget=soon", "expected a duration such as 90s, 30m or 1h30m, found 'soon'"),
-        ("resources.workers=many", "resources.workers: expected a number"),
+        ("resources.workers=many", "resources.workers: must be 'auto' or a valid integer, found 'many'"),
         ("resources.gpus_per_trial=1.5", "expected a whole number of GPUs, found 1.5"),
         ("resources.gpus_per_trial=0.00001", "expected 0 or at least 0.0001, Ray's smallest share, found 1e-05"),
         ("data.validation_fraction=1.0", "data.validation_fraction"),

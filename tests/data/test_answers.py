@@ -13,10 +13,6 @@ def test_answers_are_in_the_order_of_their_ids(tmp_path):
     assert read_answers(path).dtype == np.uint8
 
 
-def test_answers_are_optional(tmp_path):
-    assert read_answers(tmp_path / "test_labels.csv") is None
-
-
 def test_the_embedded_sample_has_an_answer_for_each_test_digit():
     answers = read_answers(SAMPLE_FOLDER / "test_labels.csv")
     assert len(answers) == read_test(SAMPLE_FOLDER / "test.csv.gz").num_rows

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digit_search.data.decode import PART_BYTES, decode_csv, decode_plain
+from digit_search.data.decode import decode_csv, decode_plain
 
 PLAIN = re.compile(r"0|[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5]")
 
@@ -50,14 +50,6 @@ def test_only_plain_lines_are_decoded(lines, num_columns):
 @given(text=st.text("0123456789,\n", max_size=40), num_columns=st.integers(2, 4))
 def test_any_digits_commas_and_line_ends_are_decoded_only_if_they_are_plain_lines(text, num_columns):
     assert decoded(text + "\n", num_columns) == reference(text + "\n", num_columns)
-
-
-def test_texts_longer_than_one_part_are_decoded():
-    cells = np.random.default_rng(0).integers(0, 256, (PART_BYTES // 10, 7)).astype(np.uint8)
-    text = "".join(",".join(map(str, row)) + "\n" for row in cells.tolist())
-    assert len(text) > 2 * PART_BYTES
-    np.testing.assert_array_equal(decode_plain(text.encode(), 7), cells)
-    assert decode_plain(text.encode() + b"1,2,3,4,5,6,256\n", 7) is None
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from digit_search.data import load
-from digit_search.data.load import fingerprint, load_digits
+from digit_search.data.load import load_digits
 from digit_search.data.reader import read_train
 from digit_search.data.source import SAMPLE_FOLDER
 from digit_search.data.table import label_view, pixel_view
@@ -108,8 +108,3 @@ def test_a_csv_that_disappears_while_it_is_read_is_refused(tmp_path, write_digit
     monkeypatch.setattr(load, "read_train", lambda path, **options: path.unlink())
     with pytest.raises(DataError, match=r"train\.csv: cannot be read: No such file"):
         load_digits(str(tmp_path), max_csv_bytes=MAX_CSV_BYTES)
-
-
-def test_a_fingerprint_is_that_of_the_bytes(tmp_path):
-    (tmp_path / "empty").write_bytes(b"")
-    assert fingerprint(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

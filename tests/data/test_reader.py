@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from digit_search.data import lines
-from digit_search.data.lines import PLAIN_BLOCK_BYTES
+from digit_search.data.lines import BLOCK_BYTES
 from digit_search.data.reader import read_test, read_train
 from digit_search.data.source import SAMPLE_FOLDER
-from digit_search.data.table import TEST_SCHEMA, TRAIN_SCHEMA, label_view, pixel_view
+from digit_search.data.table import label_view, pixel_view
 from digit_search.errors import DataError
 
 HEADER = ",".join(["label", *(f"pixel{index}" for index in range(784))])
@@ -39,7 +39,7 @@ FORMS = {
 def test_every_form_of_the_csv_reads_as_the_same_table(write_digits, pixels, labels, form, name):
     pixels[1, 783] = 0
     table = read_train(write_digits(name, **FORMS[form]))
-    assert table.schema.equals(TRAIN_SCHEMA)
+    assert table.schema.equals(pa.schema({"label": pa.uint8(), "pixels": pa.list_(pa.uint8(), 784)}))
     np.testing.assert_array_equal(pixel_view(table), pixels)
     np.testing.assert_array_equal(label_view(table), labels)
 
@@ -55,7 +55,7 @@ def test_a_byte_order_mark_and_blank_lines_at_the_end_are_allowed(write_digits, 
 @pytest.mark.parametrize("block_bytes", [100, 1001, 8192])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_blocks_may_end_anywhere(write_digits, pixels, monkeypatch, block_bytes, end):
-    monkeypatch.setattr(lines, "PLAIN_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", block_bytes)
     csv = write_digits(end=end)
     csv.write_bytes(csv.read_bytes() + 300 * end.encode())
     np.testing.assert_array_equal(pixel_view(read_train(csv)), pixels)
@@ -67,7 +67,7 @@ def test_blocks_may_end_anywhere(write_digits, pixels, monkeypatch, block_bytes,
 
 def test_a_test_file_has_pixels_only(write_digits, pixels):
     table = read_test(write_digits("test.csv", labelled=False))
-    assert table.schema.equals(TEST_SCHEMA)
+    assert table.schema.equals(pa.schema({"pixels": pa.list_(pa.uint8(), 784)}))
     np.testing.assert_array_equal(pixel_view(table), pixels)
 
 
@@ -79,7 +79,7 @@ def test_a_file_of_several_gzip_members_is_one_csv(write_digits, pixels):
 
 
 def test_a_table_of_many_blocks_is_one_chunk_in_one_buffer(tmp_path):
-    num_rows = 3 * PLAIN_BLOCK_BYTES // len(ROW)
+    num_rows = 3 * BLOCK_BYTES // len(ROW)
     csv = tmp_path / "train.csv"
     csv.write_text("\n".join([HEADER, *[f"{row % 10}{ROW[1:-1]}{row % 256}" for row in range(num_rows)]]))
     table = read_train(csv)
@@ -121,12 +121,14 @@ def test_of_several_wrong_cells_the_first_is_named(write_digits):
         read_train(csv)
 
 
-def test_rows_are_counted_across_blocks(tmp_path):
-    num_rows = 5 * PLAIN_BLOCK_BYTES // len(ROW)
+@pytest.mark.parametrize(("name", "num_blocks"), [("train.csv", 5), ("train.csv.gz", 20)])
+def test_rows_are_counted_across_blocks(tmp_path, name, num_blocks):
+    num_rows = num_blocks * BLOCK_BYTES // len(ROW)
     rows = [ROW] * num_rows
     rows[-2] = ROW[:-1] + "256"
-    csv = tmp_path / "train.csv"
-    csv.write_text("\n".join([HEADER, *rows]))
+    content = "\n".join([HEADER, *rows]).encode()
+    csv = tmp_path / name
+    csv.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
     with pytest.raises(DataError, match=rf"row {num_rows - 1}, column pixel783: .*line {num_rows} of the file"):
         read_train(csv)
 

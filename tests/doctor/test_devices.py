@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from digit_search.doctor import devices
 from digit_search.doctor.devices import check_card, check_cpu, check_devices, check_mps, check_no_cuda
 from digit_search.errors import ResourceError
-from digit_search.training import device
 from digit_search.training.device import DevicePlan
 
 GIB = 1 << 30
@@ -72,7 +72,7 @@ def test_a_cpu_that_cannot_train_is_a_problem():
 
 
 def test_without_a_gpu_the_cpu_trains_for_real(monkeypatch):
-    monkeypatch.setattr(device, "visible_gpus", lambda: (False, False))
+    monkeypatch.setattr(devices, "visible_gpus", lambda: (False, False))
     no_card, cpu = check_devices()
     assert no_card.name == "CUDA"
     assert (cpu.level, cpu.name, cpu.found) == ("ok", "CPU", "trains in float32")
@@ -85,7 +85,7 @@ def test_without_a_gpu_the_cpu_trains_for_real(monkeypatch):
 )
 def test_every_gpu_is_tried_and_one_that_fails_hides_no_other_device(monkeypatch, has_cuda, has_mps, names):
     # Torch is made to report GPUs that this machine does not have, so training on them fails.
-    monkeypatch.setattr(device, "visible_gpus", lambda: (has_cuda, has_mps))
+    monkeypatch.setattr(devices, "visible_gpus", lambda: (has_cuda, has_mps))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     findings = list(check_devices())
     assert [finding.name for finding in findings] == names

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from digit_search.doctor import cluster, devices, examine, libraries
-from digit_search.doctor.examine import DoctorOptions, check_data, conclude, line_of
+from digit_search.doctor.examine import check_data, conclude, line_of
 from digit_search.doctor.finding import guarded, ok, problem, warning
 from digit_search.errors import ResourceError
 
@@ -71,8 +71,8 @@ def quick(monkeypatch, tmp_path):
 
 def test_everything_is_printed_in_order_or_as_json(quick):
     lines, text = [], []
-    examine.examine(DoctorOptions(), lines.append)
-    examine.examine(DoctorOptions(), text.append, as_json=True)
+    examine.examine(lines.append)
+    examine.examine(text.append, as_json=True)
     findings = json.loads(text[0])
     assert [finding["name"] for finding in findings][:2] == ["Python", "libraries"]
     assert [line.split()[0] for line in lines[:-1]] == [finding["level"] for finding in findings]
@@ -81,7 +81,7 @@ def test_everything_is_printed_in_order_or_as_json(quick):
 
 def test_a_cluster_is_checked_if_its_address_is_given(quick):
     lines = []
-    examine.examine(DoctorOptions(address="10.0.0.1:6379"), lines.append)
+    examine.examine(lines.append, address="10.0.0.1:6379")
     assert any(line.endswith("at 10.0.0.1:6379") for line in lines)
     # Its nodes have their own shared memory.
     assert not any("shared_memory" in line for line in lines)
@@ -92,7 +92,7 @@ def test_an_invalid_configuration_is_a_problem_and_the_other_checks_still_run(qu
     config.write_text("sed = 1")
     lines = []
     with pytest.raises(ResourceError, match=r"2 problems \(settings, Ray\)"):
-        examine.examine(DoctorOptions(config=config), lines.append)
+        examine.examine(lines.append, config=config)
     assert any("sed: no such setting" in line for line in lines)
     assert any(line.startswith("ok       CPU") for line in lines)
 

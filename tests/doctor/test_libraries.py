@@ -2,11 +2,12 @@
 
 import pytest
 
+from digit_search.doctor import libraries
 from digit_search.doctor.libraries import REQUIREMENTS, check_dashboard, check_libraries, dashboard_packages, pinned_versions
 
 
 @pytest.fixture
-def check(tmp_path):
+def check(tmp_path, monkeypatch):
     path = tmp_path / "requirements.txt"
     path.write_text("torch==2.14.1\nray[default,tune]==2.60.0\n")
 
@@ -15,7 +16,10 @@ def check(tmp_path):
             if name in broken:
                 raise OSError("libcudart.so.13: cannot open shared object file")
 
-        return list(check_libraries(path, installed.get, load))
+        with monkeypatch.context() as patch:
+            patch.setattr(libraries, "installed_version", installed.get)
+            patch.setattr(libraries.importlib, "import_module", load)
+            return list(check_libraries(path))
 
     return check
 
@@ -55,9 +59,11 @@ def test_a_missing_requirements_file_is_a_warning(tmp_path):
     assert (finding.level, "versions are not compared" in finding.found) == ("warning", True)
 
 
-def test_a_ray_without_the_packages_of_its_dashboard_is_a_warning():
-    (finding,) = check_dashboard(lambda: ["aiohttp", "aiohttp_cors"], {"aiohttp": "3.14.4"}.get)
-    assert (finding.level, finding.found) == ("warning", "cannot start: not installed are aiohttp_cors")
+def test_a_ray_without_the_packages_of_its_dashboard_is_a_warning(monkeypatch):
+    monkeypatch.setattr(libraries, "dashboard_packages", lambda: ["aiohttp", "aiohttp_cors"])
+    monkeypatch.setattr(libraries, "installed_version", {"aiohttp": "3.14.4"}.get)
+    (finding,) = check_dashboard()
+    assert (finding.level, finding.found) == ("warning", "cannot start, because these packages are not installed: aiohttp_cors")
     assert "--no-dashboard" in finding.remedy
 
 

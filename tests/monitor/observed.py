@@ -1,4 +1,4 @@
-"""A search without a disk whose events one observer sees."""
+"""A search in memory whose events one observer sees."""
 
 from collections.abc import Callable, Set
 

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: Grafana's own schema knows all that is in it, and it asks for nothing that we do not export."""
+"""The Grafana dashboard: Grafana's schema knows every field of it, and its queries use only what we export."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def queries(dashboard) -> list[str]:
 
 
 def lost(before: object, after: object, path: str = "") -> list[str]:
-    """Where `after` lacks or changes something of `before`."""
+    """The paths of what `after` lacks or changes."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [place for key in before for place in lost(before[key], after.get(key, "missing"), f"{path}.{key}")]
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
@@ -35,22 +35,22 @@ def lost(before: object, after: object, path: str = "") -> list[str]:
     return [] if before == after else [path]
 
 
-def understood(dashboard: dict) -> dict:
-    """What is left of a dashboard that went through Grafana's own types."""
+def round_trip(dashboard: dict) -> dict:
+    """The dashboard after a round trip through Grafana's own types."""
     plugins.register_default_plugins()
     return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
 
 
 def test_grafanas_schema_knows_every_field(dashboard):
-    assert lost(dashboard, understood(dashboard)) == []
+    assert lost(dashboard, round_trip(dashboard)) == []
 
 
 def test_a_field_that_grafanas_schema_does_not_know_would_be_found(dashboard):
     wrong = dashboard["panels"][0] | {"titel": "x"}
-    assert lost({"panels": [wrong]}, understood({"panels": [wrong]})) == [".panels[0].titel"]
+    assert lost({"panels": [wrong]}, round_trip({"panels": [wrong]})) == [".panels[0].titel"]
 
 
-def test_every_query_asks_for_what_is_exported_by_labels_that_it_has(queries):
+def test_every_query_uses_exported_metrics_and_their_labels(queries):
     assert len(queries) > 8
     for query in queries:
         names = re.findall(r"ray_(\w+)", query)
@@ -63,7 +63,7 @@ def test_every_query_asks_for_what_is_exported_by_labels_that_it_has(queries):
             assert set(re.findall(r"(\w+)\s*(?:=~|!=|=)\s*\"", query)) <= tags, query
 
 
-def test_every_metric_is_asked_for(queries):
+def test_every_metric_is_shown(queries):
     assert {name for query in queries for name in re.findall(r"ray_(\w+)", query)} == GAUGES.keys()
 
 
@@ -79,7 +79,7 @@ def test_panels_do_not_overlap_and_have_their_own_numbers(dashboard):
         cells |= mine
 
 
-def test_every_status_has_a_colour_of_its_own(dashboard):
+def test_each_status_has_a_different_colour(dashboard):
     (panel,) = [panel for panel in dashboard["panels"] if panel["title"] == "Trials by status"]
     colours = {
         override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"] for override in panel["fieldConfig"]["overrides"]

@@ -1,4 +1,4 @@
-"""What is done when trials end, by a clock that the test sets."""
+"""What is done when trials end."""
 
 import pytest
 
@@ -8,13 +8,6 @@ from digit_search.records import EpochMetrics, TrialStatus
 from digit_search.report.build import write_tables
 from digit_search.run.layout import RunFolder
 from tests.monitor.observed import Observed
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(housekeeping.time, "monotonic", lambda: now[0])
-    return now
 
 
 @pytest.mark.parametrize(("cost", "pause"), [(0.1, 5.0), (2.0, 18.0)])

@@ -1,4 +1,4 @@
-"""What others can see of a run: what Ray tells and exports while it goes on, and TensorBoard and optuna-dashboard afterwards."""
+"""What other programs show of a run: Ray during the run, TensorBoard and optuna-dashboard afterwards."""
 
 import csv
 import json
@@ -20,19 +20,19 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_job_bears_the_runs_name_its_samples_and_where_its_best_is_found(smoke_run):
+def test_the_job_has_the_runs_name_its_samples_and_where_to_find_the_best(smoke_run):
     metadata = smoke_run.job["metadata"]
     assert (metadata["job_name"], metadata["run"], metadata["samples"]) == ("digit_search smoke (3 trials)", "smoke", "3")
     assert "ray_digit_search_best_accuracy" in metadata["best_so_far"]
 
 
-def test_trials_are_tasks_that_last_as_long_as_they_do_and_every_new_best_is_one(smoke_run):
+def test_each_trial_is_a_task_that_lasts_as_long_as_the_trial_and_each_new_best_is_a_task(smoke_run):
     epochs, lasted = rows(smoke_run.folder, "epochs.csv"), []
     for trial in rows(smoke_run.folder, "trials.csv"):
         name = f"trial_{int(trial['trial']):04d}: lr {float(trial['lr']):.4g}, gamma {float(trial['gamma']):.4g}, "
         (seconds,) = [seconds for task, seconds in smoke_run.tasks.items() if task.startswith(name)]
         lasted.append((seconds, sum(float(row["seconds"]) for row in epochs if row["trial"] == trial["trial"])))
-    # Ray tells of an end a second later, and so of the last trial's perhaps never.
+    # Ray reports an end a second later, so the end of the last trial may be missing.
     assert any(seconds is not None for seconds, _ in lasted)
     assert all(seconds is None or seconds > of_epochs for seconds, of_epochs in lasted), lasted
     best = {task for task in smoke_run.tasks if task.startswith("best so far: ")}

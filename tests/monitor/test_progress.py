@@ -4,7 +4,6 @@ import io
 
 import pytest
 
-from digit_search.monitor import progress
 from digit_search.monitor.progress import STATUS_EVERY_SECONDS, SearchProgress
 from digit_search.records import EpochMetrics, TrialStatus
 from tests.monitor.observed import Observed
@@ -19,19 +18,11 @@ def metrics(epoch, accuracy=0.5):
     return EpochMetrics(epoch, 1.0, 0.4, 1.1, accuracy, 0.01, 100, 2.0)
 
 
-def live_on(stream, num_samples, seconds=90.0):
+def progress_on(stream, num_samples, seconds=90.0):
     def make(state):
         return SearchProgress(state, lambda state: seconds if state.best else None, num_samples=num_samples, stream=stream)
 
     return Observed(make)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that stands still until it is told to move."""
-    now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    return now
 
 
 @pytest.fixture
@@ -49,8 +40,8 @@ def last_line(stream):
     return stream.getvalue().rstrip("\n").split("\r")[-1]
 
 
-def a_search_with_news(stream):
-    live = live_on(stream, 20)
+def search_with_events(stream):
+    live = progress_on(stream, 20)
     live.step({3, 13})
     live.reported(13, metrics(1, 0.975))
     live.reported(3, metrics(1, 0.9))
@@ -60,10 +51,10 @@ def a_search_with_news(stream):
 
 
 @pytest.mark.parametrize("number", [80, 120])
-def test_the_bar_says_how_far_it_is_the_time_left_the_best_and_what_runs_and_fits_the_terminal(clock, columns, number):
+def test_the_bar_shows_the_time_left_the_best_and_the_running_trials_and_fits_the_terminal(clock, columns, number):
     columns(number)
     stream = Terminal()
-    a_search_with_news(stream)
+    search_with_events(stream)
     line = last_line(stream)
     assert line.startswith("2/20 |")
     assert line.endswith("01:30 left, best 0.9750 (trial 13), 1 running, 1 stopped, 1 failed")
@@ -71,17 +62,17 @@ def test_the_bar_says_how_far_it_is_the_time_left_the_best_and_what_runs_and_fit
     assert ("elapsed" in line) == (number == 120)
 
 
-def test_before_anything_is_known_the_bar_says_so(clock, columns):
+def test_without_an_estimate_the_bar_says_that_the_time_left_is_unknown(clock, columns):
     columns(80)
     stream = Terminal()
-    live_on(stream, 20)
+    progress_on(stream, 20)
     assert "time left unknown, 0 running, 0 stopped" in last_line(stream)
 
 
 def test_the_time_left_runs_down_between_two_reports(clock, columns):
     columns(80)
     stream = Terminal()
-    live = a_search_with_news(stream)
+    live = search_with_events(stream)
     clock[0] += 30
     live.step({13})
     assert "01:00 left" in last_line(stream)
@@ -90,9 +81,9 @@ def test_the_time_left_runs_down_between_two_reports(clock, columns):
     assert "00:00 left" in last_line(stream)
 
 
-def test_off_a_terminal_each_ended_trial_is_a_whole_line_with_how_the_search_stands(clock):
+def test_off_a_terminal_each_ended_trial_is_a_line_with_the_state_of_the_search(clock):
     stream = io.StringIO()
-    a_search_with_news(stream)
+    search_with_events(stream)
     first, second = stream.getvalue().splitlines()
     assert first == (
         "trial   3 stopped after 1 epoch: validation accuracy 0.9000, loss 1.1000  "
@@ -104,16 +95,16 @@ def test_off_a_terminal_each_ended_trial_is_a_whole_line_with_how_the_search_sta
 
 def test_an_ended_trial_is_shown_with_its_best_epoch_by_which_it_is_ranked(clock):
     stream = io.StringIO()
-    live = live_on(stream, 2)
+    live = progress_on(stream, 2)
     for epoch, accuracy in ((0.5, 0.7), (1, 0.9), (1.5, 0.9), (2, 0.8)):
         live.reported(1, metrics(epoch, accuracy))
     live.ended(1, TrialStatus.COMPLETED)
     assert stream.getvalue().startswith("trial   1 completed after 2 epochs: validation accuracy 0.9000, loss 1.1000 in epoch 1  [1/2")
 
 
-def test_off_a_terminal_a_line_says_how_the_search_stands_when_no_trial_ends_for_long(clock):
+def test_off_a_terminal_a_line_shows_the_state_when_no_trial_has_ended_for_long(clock):
     stream = io.StringIO()
-    live = a_search_with_news(stream)
+    live = search_with_events(stream)
     clock[0] += STATUS_EVERY_SECONDS - 1
     live.step({13})
     assert len(stream.getvalue().splitlines()) == 2
@@ -123,9 +114,9 @@ def test_off_a_terminal_a_line_says_how_the_search_stands_when_no_trial_ends_for
     assert stream.getvalue().splitlines()[2:] == ["2/20 trials done, 00:30 left, best 0.9750 (trial 13), 1 running, 1 stopped, 1 failed"]
 
 
-def test_after_the_last_trial_no_time_is_left_to_tell(clock):
+def test_after_the_last_trial_no_time_left_is_shown(clock):
     stream = io.StringIO()
-    live = live_on(stream, 1)
+    live = progress_on(stream, 1)
     live.reported(0, metrics(9, 0.9))
     live.ended(0, TrialStatus.COMPLETED)
     assert stream.getvalue().endswith("[1/1, best 0.9000 (trial 0), 0 running, 0 stopped]\n")

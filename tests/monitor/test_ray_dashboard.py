@@ -1,4 +1,4 @@
-"""What the actor behind Ray's list of tasks does, without Ray; tests/browser sees the real one."""
+"""What the actor behind Ray's list of tasks does, without Ray; tests/browser tests the real one."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from digit_search.monitor.ray_dashboard import TrialBoard, job_metadata
 
 
 def test_a_trials_task_lasts_until_the_trial_ends():
-    async def story():
+    async def scenario():
         board = TrialBoard("mine")
         task = asyncio.create_task(board.trial(3))
         await board.end(4, "")
@@ -17,11 +17,11 @@ def test_a_trials_task_lasts_until_the_trial_ends():
         await board.end(3, "")
         await task
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_failed_trials_task_fails_with_its_reason():
-    async def story():
+    async def scenario():
         board = TrialBoard("mine")
         task = asyncio.create_task(board.trial(3))
         await board.end(3, "TrialError: diverged")
@@ -29,10 +29,10 @@ def test_a_failed_trials_task_fails_with_its_reason():
         await task
 
     with pytest.raises(RuntimeError, match="TrialError: diverged"):
-        asyncio.run(story())
+        asyncio.run(scenario())
 
 
-def test_the_job_bears_the_runs_name_in_rays_words_and_only_texts():
+def test_the_jobs_metadata_are_texts_and_its_name_has_the_runs_name():
     metadata = job_metadata("mine", 20)
     assert metadata["job_name"] == "digit_search mine (20 trials)"
     assert metadata["samples"] == "20"

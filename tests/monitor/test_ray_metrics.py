@@ -1,4 +1,4 @@
-"""The gauges that Ray exports, recorded by hand-made ones; tests/browser reads the real export."""
+"""The gauges that Ray exports, replaced by fakes; tests/browser reads the real export."""
 
 import pytest
 
@@ -23,17 +23,10 @@ class FakeGauge:
 
 @pytest.fixture
 def exported(monkeypatch):
-    """The last value of each gauge, by its name and the values of its tags but the run's."""
+    """The last value of each gauge, by its name and the values of its tags except the run's."""
     exported = {}
     monkeypatch.setattr(module, "Gauge", lambda name, description, tag_keys: FakeGauge(exported, name, tag_keys))
     return exported
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    return now
 
 
 def report(epoch, accuracy):

@@ -53,7 +53,7 @@ def test_a_clear_lead_differs_and_a_small_one_is_a_tie_also_on_different_numbers
     lines = verdicts(compare(folders))
     assert lines == [
         "A's winner, trial 0, is 1.00 percentage points more accurate than B's, trial 0: chance explains this difference, they are tied.",
-        "A's winner, trial 0, is 8.00 percentage points more accurate than C's, trial 0: more than chance explains.",
+        "A's winner, trial 0, is 8.00 percentage points more accurate than C's, trial 0: that is more than chance explains.",
     ]
     few = [scored(make_run, "many", [0.98]), scored(make_run, "few", [0.9], num_validation=20)]
     assert "they are tied" in verdicts(compare(few))[0]

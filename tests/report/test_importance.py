@@ -3,7 +3,7 @@ import pytest
 
 from digit_search.config.settings import SearchSettings
 from digit_search.records import TrialParams
-from digit_search.report.importance import ENOUGH_TRIALS, LEAST_TRIALS, importances, placed
+from digit_search.report.importance import ENOUGH_TRIALS, LEAST_TRIALS, importances, with_ranks
 from digit_search.report.parameters import param_scale
 from digit_search.report.plots.contour import contour_plot, smoothed
 from digit_search.report.plots.importance import importance_plot
@@ -27,7 +27,7 @@ def random_params(num_trials: int) -> list[TrialParams]:
 
 def test_the_parameter_that_decides_comes_first_and_only_it_stands_out():
     order = sorted(random_params(60), key=lambda params: abs(np.log10(params.lr) + 2.5))
-    found = importances(placed(order), SPACE)
+    found = importances(with_ranks(order), SPACE)
     assert [importance.name for importance in found if importance.stands_out] == ["lr"]
     assert found[0].name == "lr"
     assert found[0].share > 0.5
@@ -36,30 +36,30 @@ def test_the_parameter_that_decides_comes_first_and_only_it_stands_out():
 
 
 def test_where_scores_have_nothing_to_do_with_the_parameters_nothing_stands_out():
-    found = importances(placed(random_params(60)), SPACE)
+    found = importances(with_ranks(random_params(60)), SPACE)
     assert len(found) == 4
     assert not any(importance.stands_out for importance in found)
     assert importance_verdict(found, 60) == "No parameter stands out from chance over these 60 trials."
 
 
 def test_few_trials_give_a_warning_and_fewer_no_importance():
-    few = importances(placed(random_params(LEAST_TRIALS)), SPACE)
+    few = importances(with_ranks(random_params(LEAST_TRIALS)), SPACE)
     assert few
     assert f"{LEAST_TRIALS} scored trials are too few to show which parameter matters" in importance_verdict(few, LEAST_TRIALS)
     assert "too few to tell" in importance_plot(few, LEAST_TRIALS).caption
     assert "too few" not in importance_plot(few, ENOUGH_TRIALS).caption
-    assert importances(placed(random_params(LEAST_TRIALS - 1)), SPACE) == []
+    assert importances(with_ranks(random_params(LEAST_TRIALS - 1)), SPACE) == []
     assert "at least 8 are needed" in importance_verdict([], LEAST_TRIALS - 1)
     assert importance_plot([], LEAST_TRIALS - 1) is None
 
 
 def test_a_baseline_outside_of_the_space_and_a_stem_have_an_importance():
     order = [TrialParams(lr=0.5, stem="small"), *random_params(20)]
-    assert {importance.name for importance in importances(placed(order), SPACE)} == {"lr", "gamma", "step_size", "batch_size", "stem"}
+    assert {importance.name for importance in importances(with_ranks(order), SPACE)} == {"lr", "gamma", "step_size", "batch_size", "stem"}
 
 
 def test_trials_that_are_all_the_same_have_no_importance():
-    assert importances(placed([TrialParams()] * 30), SPACE) == []
+    assert importances(with_ranks([TrialParams()] * 30), SPACE) == []
 
 
 def test_the_surface_is_near_the_trials_values_and_ends_where_there_are_none():

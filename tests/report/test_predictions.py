@@ -8,8 +8,6 @@ from digit_search.report.predictions import (
     confidence_bins,
     confusion_matrix,
     load_predictions,
-    most_confidently_wrong,
-    one_of_each,
     precision_recall,
 )
 
@@ -38,15 +36,6 @@ def test_full_confidence_falls_in_the_last_bin(make_predictions):
     assert (only.high, only.confidence, only.accuracy) == (1.0, 1.0, 1.0)
 
 
-def test_the_most_confident_mistakes_come_first(make_predictions):
-    wrong = most_confidently_wrong(make_predictions([1, 1, 1, 1], [2, 1, 3, 4], [0.5, 0.99, 0.8, 0.6]), 2)
-    assert wrong.tolist() == [2, 3]
-
-
-def test_one_of_each_takes_the_first_of_every_label_that_occurs(make_predictions):
-    assert one_of_each(make_predictions([7, 2, 7, 2], [7, 2, 7, 2], [0.9] * 4)).tolist() == [1, 0]
-
-
 def arrow_file(path, **columns):
     table = pa.table(columns)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -65,6 +54,7 @@ def lists(values, width, kind):
         ({"probabilities": lists([float("nan")] * 10, 10, pa.float32())}, "not a number"),
         ({"probabilities": lists([0.1] * 9, 9, pa.float32())}, r"probabilities as .*\[9\]"),
         ({"pixels": None}, "pixels"),
+        ({"pixels": lists([None] + [0] * 783, 784, pa.uint8())}, "1 missing values in lists"),
     ],
 )
 def test_a_file_of_another_shape_is_refused(tmp_path, change, found):

@@ -47,7 +47,7 @@ def test_without_the_number_of_digits_no_verdict_is_given(make_run):
     log_scores(folder, [0.9, 0.98])
     run, summary = summary_of(folder)
     assert summary.winner.bounds is None
-    assert "Nobody can say" in against_baseline(summary)
+    assert "It is unknown whether that is more than chance" in against_baseline(summary)
     assert any("environment.json is missing" in line for line in what_was_not_done(run, summary))
 
 

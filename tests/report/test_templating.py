@@ -12,8 +12,8 @@ def template(monkeypatch):
     """Write a template under the name `test`."""
 
     def write(text: str) -> None:
-        for environment in (templating._html_environment(), templating._markdown_environment()):
-            monkeypatch.setattr(environment, "loader", DictLoader({"test": text}))
+        for language in ("html", "markdown"):
+            monkeypatch.setattr(templating.environment(language), "loader", DictLoader({"test": text}))
 
     return write
 

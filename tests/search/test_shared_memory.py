@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from digit_search.data import RowSplit, label_view, load_digits, split_rows
+from digit_search.data.load import load_digits
+from digit_search.data.split import RowSplit, split_rows
+from digit_search.data.table import label_view
 from digit_search.training.device import plan_device
 from digit_search.training.setup import make_setup
 from tests.own_process import in_own_process

@@ -103,7 +103,7 @@ def test_confirmed_trials_are_ordered_by_the_mean_of_their_trainings():
     assert by_loss[0].mean_loss == pytest.approx(0.3)
 
 
-def test_a_trial_of_which_a_fresh_training_diverged_is_not_among_the_confirmed():
+def test_a_trial_with_a_diverged_fresh_training_is_not_confirmed():
     trainings = [confirmation(1, 10, 0.9, 0.2), confirmation(1, 11, 0.9, 0.2), confirmation(2, 20, 0.99, 0.1)]
     assert [score.trial for score in confirmed_scores(trainings)] == [1]
     assert confirmed_scores([]) == []

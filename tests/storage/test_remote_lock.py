@@ -8,7 +8,7 @@ import time
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.files.object_store import parse_location
+from digit_search.files.object_store import Remote, parse_location
 from digit_search.storage import remote_lock
 from digit_search.storage.remote_lock import STALE_SECONDS, RemoteLock
 
@@ -114,3 +114,21 @@ def test_the_lock_is_renewed_during_the_run(place, tmp_path, monkeypatch):
         old = time.time() - 100
         while path.stat().st_mtime < old:
             time.sleep(0.01)
+
+
+def test_a_renewal_and_another_write_of_the_lock_never_overlap(place, monkeypatch):
+    monkeypatch.setattr(remote_lock, "RENEW_SECONDS", 0.0)
+    lock, put, active, most = RemoteLock(place, "one"), Remote.put, [], []
+
+    def slow_put(self, name, content):
+        active.append(name)
+        most.append(len(active))
+        time.sleep(0.001)
+        put(self, name, content)
+        active.pop()
+
+    monkeypatch.setattr(Remote, "put", slow_put)
+    with lock.renewed():
+        for _ in range(20):
+            lock.mark_as_newest()
+    assert max(most) == 1

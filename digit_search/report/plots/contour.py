@@ -5,23 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from digit_search.report.formats import number, percent
+from digit_search.report.formats import percent, value_text
 from digit_search.report.parameters import LABELS, ParamScale
-from digit_search.report.plots.search import Point, scatter_points
-from digit_search.report.plots.style import (
-    ACCENT,
-    INK,
-    MUTED,
-    accuracy_at,
-    accuracy_ticks,
-    error_decades,
-    legend_above,
-    outcome_handles,
-    percent_label,
-)
+from digit_search.report.plots.search import Point, draw_points
+from digit_search.report.plots.style import ACCENT, MUTED, accuracy_at, accuracy_ticks, error_decades, legend_above, percent_label
 from digit_search.report.plots.svg import HALF, Picture, draw
 
 MAX_LEVELS = 5
@@ -40,25 +29,26 @@ LEAST_DECADES = 1e-3
 
 def contour_plot(points: Sequence[Point], across: ParamScale, up: ParamScale) -> Picture | None:
     """The accuracies of the trials (best first) over two parameters with more than one value each; None if the surface is flat."""
-    places = np.array([(_share(across, across.place(record)), _share(up, up.place(record))) for record, _ in points])
-    grid, surface = smoothed(places, error_decades(np.array([accuracy for _, accuracy in points])))
+    places = np.array([(across.share(across.place(record)), up.share(up.place(record))) for record, _ in points])
+    grid, surface = smoothed(places, error_decades([accuracy for _, accuracy in points]))
     if surface.max() - surface.min() < LEAST_DECADES:
         return None
-    levels = _levels(*(float(accuracy_at(end)) for end in (surface.min(), surface.max())))
+    levels = _levels(float(accuracy_at(surface.min())), float(accuracy_at(surface.max())))
 
     def paint(axes: Axes) -> None:
-        _fill(axes, grid, surface, levels)
-        xs = [_share(across, across.place(record) + across.step_aside(record.trial)) for record, _ in points]
-        ys = [_share(up, up.place(record) + up.step_aside(record.trial, UP_RATIO)) for record, _ in points]
-        scatter_points(axes, points, xs, ys)
-        axes.plot(xs[:1], ys[:1], marker="o", markersize=11, markerfacecolor="none", color=INK, linestyle="none")
-        _scale(axes, (across, xs), (up, ys))
-        best = Line2D([], [], marker="o", markersize=9, markerfacecolor="none", color=INK, linestyle="none", label="best")
-        outcomes = outcome_handles([record.status for record, _ in points], lines=False)
-        legend_above(axes, [best, *outcomes, *_level_handles(levels)], columns=3)
+        xs = [across.share(across.place(record) + across.step_aside(record.trial)) for record, _ in points]
+        ys = [up.share(up.place(record) + up.step_aside(record.trial, UP_RATIO)) for record, _ in points]
+        handles = draw_points(axes, points, xs, ys)
+        legend_above(axes, [*handles, *_fill(axes, grid, surface, levels)], columns=3)
+        axes.set(xlabel=LABELS[across.name], ylabel=LABELS[up.name])
+        axes.set(xlim=(min(0, *xs) - 0.05, max(1, *xs) + 0.05), ylim=(min(0, *ys) - 0.05, max(1, *ys) + 0.05))
+        for scale, axis in ((across, axes.xaxis), (up, axes.yaxis)):
+            ticks = scale.ticks()
+            axis.set_ticks([scale.share(position) for position, _ in ticks], [text for _, text in ticks])
+        axes.grid(visible=False)
 
     record, accuracy = points[0]
-    values = " and ".join(f"{scale.name} {_value_text(getattr(record.params, scale.name))}" for scale in (across, up))
+    values = " and ".join(f"{scale.name} {value_text(getattr(record.params, scale.name))}" for scale in (across, up))
     return draw(
         "contour",
         f"{across.name} and {up.name} together",
@@ -68,10 +58,6 @@ def contour_plot(points: Sequence[Point], across: ParamScale, up: ParamScale) ->
         size=(HALF[0], HALF[1] + 0.5),
         paint=paint,
     )
-
-
-def _value_text(value: float | str) -> str:
-    return value if isinstance(value, str) else number(value)
 
 
 def smoothed(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ma.MaskedArray]:
@@ -91,47 +77,19 @@ def smoothed(places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ma.
     return grid, np.ma.masked_array(means, weights.max(axis=-1) < np.exp(-0.5 * REACH**2))
 
 
-def _share(scale: ParamScale, position: float) -> float:
-    """The position as a share of the axis, from 0 to 1, so that distances are comparable along both axes."""
-    return (position - scale.low) / (scale.high - scale.low)
-
-
 def _levels(low: float, high: float) -> list[float]:
     """At most `MAX_LEVELS` round accuracies between the worst and the best, with 0 before and 1 after them."""
     return [0.0, *[tick for tick in accuracy_ticks(low, high, 1 / MAX_LEVELS) if low < tick < 1][-MAX_LEVELS:], 1.0]
 
 
-def _shade(index: int, num_levels: int) -> tuple[float, float, float, float]:
-    """The accent colour, more opaque for higher levels: it works in the light and in the dark theme."""
-    return to_rgba(ACCENT, 0.06 + 0.54 * index / max(num_levels - 1, 1))
-
-
-def _fill(axes: Axes, grid: np.ndarray, surface: np.ma.MaskedArray, levels: Sequence[float]) -> None:
-    bounds = error_decades(np.array(levels))
+def _fill(axes: Axes, grid: np.ndarray, surface: np.ma.MaskedArray, levels: Sequence[float]) -> list[Patch]:
+    """Draw the surface in steps, and return their legend entries."""
+    # The accent colour, more opaque for higher levels: it works in the light and in the dark theme.
+    colors = [to_rgba(ACCENT, alpha) for alpha in np.linspace(0.06, 0.6, len(levels) - 1)]
+    bounds = error_decades(levels)
     # The lowest and the highest value belong to the surface in spite of rounding.
     bounds[0], bounds[-1] = bounds[0] - 1e-6, bounds[-1] + 1e-6
-    colors = [_shade(index, len(levels) - 1) for index in range(len(levels) - 1)]
     axes.contourf(grid, grid, surface, levels=bounds, colors=colors, zorder=1)
     axes.contour(grid, grid, surface, levels=bounds[1:-1], colors=[MUTED], linewidths=0.6, linestyles="solid", zorder=1.5)
-
-
-def _level_handles(levels: Sequence[float]) -> list[Patch]:
-    return [
-        Patch(
-            facecolor=_shade(index, len(levels) - 1),
-            edgecolor=MUTED,
-            linewidth=0.6,
-            label=f"from {percent_label(levels[index])}" if index else f"below {percent_label(levels[1])}",
-        )
-        for index in range(len(levels) - 1)
-    ]
-
-
-def _scale(axes: Axes, across: tuple[ParamScale, Sequence[float]], up: tuple[ParamScale, Sequence[float]]) -> None:
-    """Set ticks and limits of both axes. Each argument is a parameter and the positions of its marks."""
-    for (scale, marks), axis, limit in ((across, axes.xaxis, axes.set_xlim), (up, axes.yaxis, axes.set_ylim)):
-        limit(min(0, *marks) - 0.05, max(1, *marks) + 0.05)
-        ticks = scale.ticks()
-        axis.set_ticks([_share(scale, position) for position, _ in ticks], [text for _, text in ticks])
-        axis.set_label_text(LABELS[scale.name])
-    axes.grid(visible=False)
+    texts = [f"below {percent_label(levels[1])}", *(f"from {percent_label(level)}" for level in levels[1:-1])]
+    return [Patch(facecolor=color, edgecolor=MUTED, linewidth=0.6, label=text) for color, text in zip(colors, texts, strict=True)]

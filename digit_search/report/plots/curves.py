@@ -1,7 +1,7 @@
 """Learning curves of all trials and of the winner's retraining."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ from digit_search.report.plots.style import (
     scale_loss,
     write_above,
 )
-from digit_search.report.plots.svg import HALF, WIDE, Picture, draw, trial_link
+from digit_search.report.plots.svg import WIDE, Picture, draw, trial_link
 from digit_search.selection.ranking import ranked
 
 MAX_EPOCH_TICKS = 12
@@ -35,44 +35,33 @@ LETTER_SHARE = 0.0085
 def learning_curves(
     records: Sequence[TrialRecord], rungs: Sequence[RungDecision], rank_by: str, confirmed: int | None = None
 ) -> Picture | None:
-    """Every trial's validation accuracy by epoch, with ASHA's rungs; None before the first epoch.
-
-    Args:
-        confirmed: the trial that won the confirmation, if any.
-    """
+    """Every trial's validation accuracy by epoch, with ASHA's rungs; None before the first epoch."""
     reported = [record for record in records if record.epochs]
     if not reported:
         return None
-    order = ranked(reported, rank_by)
-    winner = order[0].trial if order else None
+    best = next((record.trial for record in ranked(reported, rank_by)), None)
+    num_stopped = sum(record.status is TrialStatus.STOPPED for record in reported)
 
     def paint(axes: Axes) -> None:
-        roles = {record.trial: _roles(record, winner, confirmed) for record in reported}
-        highlighted = [record for record in reported if roles[record.trial]]
         for record in reported:
             _draw_trial(axes, record, is_faint=len(reported) > MANY_TRIALS)
         scale_accuracy(axes, [metrics.scored_accuracy for record in reported for metrics in record.epochs])
         _scale_epochs(axes, [metrics.epoch for record in reported for metrics in record.epochs])
         _draw_rungs(axes, rungs)
-        _highlight(axes, highlighted, winner, roles)
+        _highlight(axes, reported, best, confirmed)
         axes.set_ylabel("validation accuracy")
         legend_above(axes, outcome_handles([record.status for record in reported], lines=True))
 
     return draw(
         "learning-curves",
         "Learning curves of all trials",
-        alt=_alt(reported, winner),
+        alt=f"Line chart of validation accuracy by epoch for {plural(len(reported), 'trial')}, {num_stopped} of them stopped early"
+        + ("." if best is None else f"; the best is trial {best}."),
         caption="Validation accuracy after each epoch; the axis stretches towards 100 %. The mark at the end of a curve is the trial's "
         "outcome. Vertical lines are ASHA's rungs, with the number of trials that reached the rung and continued.",
         size=WIDE,
         paint=paint,
     )
-
-
-def _alt(records: Sequence[TrialRecord], winner: int | None) -> str:
-    stopped = sum(record.status is TrialStatus.STOPPED for record in records)
-    best = f"; the best is trial {winner}" if winner is not None else ""
-    return f"Line chart of validation accuracy by epoch for {plural(len(records), 'trial')}, {stopped} of them stopped early{best}."
 
 
 def _draw_trial(axes: Axes, record: TrialRecord, *, is_faint: bool) -> None:
@@ -87,7 +76,7 @@ def _draw_trial(axes: Axes, record: TrialRecord, *, is_faint: bool) -> None:
 
 def _scale_epochs(axes: Axes, epochs: Sequence[float]) -> None:
     low, high = min(epochs), max(epochs)
-    # Without it, the axis of a single report would show hundredths of an epoch.
+    # Without the 0.5, the axis of a single report would show hundredths of an epoch.
     pad = 0.03 * (high - low) or 0.5
     axes.set_xlim(low - pad, high + pad)
     ticks = sorted(set(epochs))
@@ -99,7 +88,7 @@ def _scale_epochs(axes: Axes, epochs: Sequence[float]) -> None:
 
 
 def _draw_rungs(axes: Axes, rungs: Sequence[RungDecision]) -> None:
-    """A line at each rung, with the number of trials that passed it. Texts that would touch are in different rows."""
+    """Draw a line at each rung, with the number of trials that passed it. Texts that would touch are in different rows."""
     left, right = axes.get_xlim()
     row_ends: list[float] = []
     for epoch in sorted({rung.rung_epochs for rung in rungs}):
@@ -115,41 +104,39 @@ def _draw_rungs(axes: Axes, rungs: Sequence[RungDecision]) -> None:
         write_above(axes, start, text, offset=(-2, 4 + 12 * row))
 
 
-def _roles(record: TrialRecord, best: int | None, confirmed: int | None) -> str:
-    """What is special about the trial; empty for most."""
-    roles = {"best": record.trial == best, "baseline": record.origin is TrialOrigin.BASELINE, "confirmed": record.trial == confirmed}
-    return " and ".join(role for role, applies in roles.items() if applies)
-
-
-def _highlight(axes: Axes, records: Sequence[TrialRecord], winner: int | None, roles: Mapping[int, str]) -> None:
-    """Draw these trials again on top of the others, and name them to the right of the axes."""
+def _highlight(axes: Axes, records: Sequence[TrialRecord], best: int | None, confirmed: int | None) -> None:
+    """Draw the best, the baseline and the confirmed trial again on top of the others, and name them to the right of the axes."""
     named = []
     for record in records:
+        is_best = record.trial == best
+        roles = {"best": is_best, "baseline": record.origin is TrialOrigin.BASELINE, "confirmed": record.trial == confirmed}
+        if not any(roles.values()):
+            continue
         accuracies = [metrics.scored_accuracy for metrics in record.epochs]
-        is_winner = record.trial == winner
-        color = LOOKS[record.status].color if is_winner else INK
-        width, dashes = (2.6, "-") if is_winner else (1.8, (0, (5, 1.5)))
-        style: dict[str, Any] = {"color": color, "linewidth": width, "linestyle": dashes}
+        style: dict[str, Any] = {"color": INK, "linewidth": 1.8, "linestyle": (0, (5, 1.5))}
+        if is_best:
+            style = {"color": LOOKS[record.status].color, "linewidth": 2.6}
         axes.plot([metrics.epoch for metrics in record.epochs], accuracies, zorder=4, url=trial_link(record.trial), **style)
-        named.append((accuracies[-1], f"trial {record.trial}, {roles[record.trial]}", color))
+        text = f"trial {record.trial}, {' and '.join(role for role, applies in roles.items() if applies)}"
+        named.append((accuracies[-1], text, style["color"]))
     _name_at_right(axes, named)
 
 
 def _name_at_right(axes: Axes, named: Sequence[tuple[float, str, str]]) -> None:
     """Write texts (accuracy, text, colour) to the right of the axes at their accuracies, moved up where they would touch."""
-    bottom, top = (axes.transScale.transform((1, value))[1] for value in axes.get_ylim())
-    last = -math.inf
+    height = -math.inf
     for accuracy, text, color in sorted(named):
-        share = (axes.transScale.transform((1, accuracy))[1] - bottom) / (top - bottom)
-        last = max(share, last + LABEL_POINTS / AXES_POINTS)
-        axes.annotate(text, (1, last), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", color=color)
+        _, share = (axes.transScale + axes.transLimits).transform((1, accuracy))
+        height = max(share, height + LABEL_POINTS / AXES_POINTS)
+        axes.annotate(text, (1, height), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", color=color)
 
 
 def retrain_curves(record: RetrainRecord | None) -> list[Picture]:
     """The accuracy and the loss of the winner's retraining by epoch, with the best epoch marked; no pictures before the retraining."""
     if record is None or not record.epochs:
         return []
-    best = next((metrics for metrics in record.epochs if metrics.epoch == record.best_epoch), record.epochs[-1])
+    epochs = record.epochs
+    best = next((metrics for metrics in epochs if metrics.epoch == record.best_epoch), epochs[-1])
     best_at = f"best at epoch {number(best.epoch)}"
     return [
         draw(
@@ -157,35 +144,30 @@ def retrain_curves(record: RetrainRecord | None) -> list[Picture]:
             "Retraining: accuracy",
             alt=f"Line chart of training and validation accuracy by epoch; {best_at} with {percent(best.scored_accuracy)} on validation.",
             caption="The marked epoch has the lowest validation loss; its weights are kept.",
-            size=HALF,
-            paint=_retrain_painter(record.epochs, best, "accuracy"),
+            paint=lambda axes: _draw_retraining(axes, epochs, best, "accuracy"),
         ),
         draw(
             "retrain-loss",
             "Retraining: loss",
             alt=f"Line chart of training and validation loss by epoch; {best_at} with a validation loss of {number(best.scored_loss)}.",
             caption="Mean cross-entropy over images, on a logarithmic axis. Training images are rotated, validation images are not.",
-            size=HALF,
-            paint=_retrain_painter(record.epochs, best, "loss"),
+            paint=lambda axes: _draw_retraining(axes, epochs, best, "loss"),
         ),
     ]
 
 
-def _retrain_painter(epochs: Sequence[EpochMetrics], best: EpochMetrics, what: str) -> Callable[[Axes], None]:
-    def paint(axes: Axes) -> None:
-        trained = [getattr(metrics, f"train_{what}") for metrics in epochs]
-        validated = [getattr(metrics, f"scored_{what}") for metrics in epochs]
-        numbers = [metrics.epoch for metrics in epochs]
-        (train,) = axes.plot(numbers, trained, color=MUTED, linestyle="--", marker=".", label="training")
-        (validation,) = axes.plot(numbers, validated, color=ACCENT, marker="o", markersize=4, label="validation")
-        best_value = getattr(best, f"scored_{what}")
-        (mark,) = axes.plot([best.epoch], [best_value], color=INK, marker="*", markersize=11, linestyle="none", label="best epoch")
-        _scale_epochs(axes, numbers)
-        if what == "accuracy":
-            scale_accuracy(axes, trained + validated)
-        else:
-            scale_loss(axes)
-        axes.set_ylabel("cross-entropy" if what == "loss" else what)
-        legend_above(axes, [train, validation, mark])
-
-    return paint
+def _draw_retraining(axes: Axes, epochs: Sequence[EpochMetrics], best: EpochMetrics, what: str) -> None:
+    trained = [getattr(metrics, f"train_{what}") for metrics in epochs]
+    validated = [getattr(metrics, f"scored_{what}") for metrics in epochs]
+    numbers = [metrics.epoch for metrics in epochs]
+    handles = axes.plot(numbers, trained, ".--", color=MUTED, label="training")
+    handles += axes.plot(numbers, validated, "o-", color=ACCENT, markersize=4, label="validation")
+    handles += axes.plot(best.epoch, getattr(best, f"scored_{what}"), "*", color=INK, markersize=11, label="best epoch")
+    _scale_epochs(axes, numbers)
+    if what == "accuracy":
+        scale_accuracy(axes, trained + validated)
+        axes.set_ylabel("accuracy")
+    else:
+        scale_loss(axes)
+        axes.set_ylabel("cross-entropy")
+    legend_above(axes, handles)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 
 from digit_search.report.formats import percent
 from digit_search.report.importance import ENOUGH_TRIALS, NUM_RESAMPLES, NUM_SHUFFLES, Importance
-from digit_search.report.plots.style import ACCENT, GRID, MUTED, legend_above, percent_label, write_at_right
+from digit_search.report.plots.style import ACCENT, GRID, MUTED, legend_above, name_rows, write_at_right
 from digit_search.report.plots.svg import HALF, Picture, draw
 from digit_search.report.wording import importance_verdict
 
@@ -21,12 +22,10 @@ def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "i
     def paint(axes: Axes) -> None:
         for row, importance in enumerate(found):
             _draw_row(axes, row, importance)
-        axes.set_yticks(range(len(found)), [importance.name for importance in found])
-        axes.set_ylim(len(found) - 0.45, -0.55)
+        name_rows(axes, [importance.name for importance in found])
         axes.set_xlim(0, 1)
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], [percent_label(tick) for tick in (0, 0.25, 0.5, 0.75, 1)])
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.set_xlabel("share")
         mark = Line2D([], [], color=ACCENT, marker="o", markersize=7, linewidth=1.8, label="beyond chance")
         faint = Line2D([], [], color=MUTED, marker="o", markerfacecolor="none", markersize=7, linewidth=1.8, label="within chance")
@@ -47,10 +46,8 @@ def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "i
 
 
 def _draw_row(axes: Axes, row: int, importance: Importance) -> None:
-    color = ACCENT if importance.stands_out else MUTED
-    chance = min(importance.chance, 1.0)
-    axes.barh(row, chance, height=0.62, facecolor=GRID, edgecolor=MUTED, linewidth=0.6, zorder=1)
+    color, fill = (ACCENT, ACCENT) if importance.stands_out else (MUTED, "none")
+    axes.barh(row, min(importance.chance, 1.0), height=0.62, facecolor=GRID, edgecolor=MUTED, linewidth=0.6, zorder=1)
     axes.hlines(row, *importance.interval, color=color, linewidth=1.8, zorder=3)
-    fill = color if importance.stands_out else "none"
     axes.plot([importance.share], [row], marker="o", markersize=8, color=color, markerfacecolor=fill, linestyle="none", clip_on=False)
     write_at_right(axes, row, percent(importance.share, 0))

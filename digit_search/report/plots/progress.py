@@ -1,6 +1,5 @@
 """How fast the best accuracy rose in each of several runs."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,15 +9,10 @@ from matplotlib.lines import Line2D
 from digit_search.report.compare import ComparedRun, Progress
 from digit_search.report.formats import percent, plural, time_unit
 from digit_search.report.plots.style import THEME, legend_above, scale_accuracy
-from digit_search.report.plots.svg import HALF, Picture, draw
+from digit_search.report.plots.svg import Picture, draw
 
 _COLORS = tuple(THEME[name][0] for name in ("accent", "stopped", "running", "interrupted", "failed", "ink"))
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)))
-
-
-def _look(index: int) -> dict[str, Any]:
-    """Colour and dashes of a run's line; both differ between neighbours."""
-    return {"color": _COLORS[index % len(_COLORS)], "linestyle": _DASHES[index % len(_DASHES)]}
 
 
 def progress_plots(runs: Sequence[ComparedRun]) -> list[Picture]:
@@ -35,39 +29,30 @@ def progress_plots(runs: Sequence[ComparedRun]) -> list[Picture]:
             "Best so far, by effort",
             alt=f"Step chart of the best validation accuracy so far over training images {summary}",
             caption="The letter of a run marks where its search ended.",
-            size=HALF,
-            paint=_painter(runs, lambda point: point.images / 1000, "training images, thousands"),
+            paint=lambda axes: _draw_runs(axes, runs, lambda point: point.images / 1000, "training images, thousands"),
         ),
         draw(
             "progress-time",
             "Best so far, by time",
             alt=f"Step chart of the best validation accuracy so far over time {summary}",
             caption="Working time: pauses before a resume do not count. Machines differ in speed.",
-            size=HALF,
-            paint=_painter(runs, lambda point: point.seconds / unit, name),
+            paint=lambda axes: _draw_runs(axes, runs, lambda point: point.seconds / unit, name),
         ),
     ]
 
 
-def _painter(runs: Sequence[ComparedRun], place: Callable[[Progress], float], label: str) -> Callable[[Axes], None]:
-    def paint(axes: Axes) -> None:
-        for index, run in enumerate(runs):
-            style = _look(index)
-            steps = _steps(run.progress)
-            axes.step([place(point) for point in steps], [point.best_accuracy for point in steps], where="post", linewidth=2, **style)
-            end = place(steps[-1]), steps[-1].best_accuracy
-            axes.plot(end[:1], end[1:], marker="o", markersize=4, color=style["color"])
-            axes.annotate(run.letter, end, xytext=(0, 5), textcoords="offset points", ha="center", color=style["color"], weight="bold")
-        scale_accuracy(axes, [point.best_accuracy for run in runs for point in run.progress])
-        axes.set_xlim(left=0)
-        axes.set_xlabel(label)
-        axes.set_ylabel("best validation accuracy")
-        legend_above(axes, [Line2D([], [], linewidth=2, label=run.letter, **_look(index)) for index, run in enumerate(runs)], columns=7)
-
-    return paint
-
-
-def _steps(progress: Sequence[Progress]) -> list[Progress]:
-    """The points at which the best accuracy rises, and the last one: hundreds of points on one level are one line."""
-    rises = [point for before, point in itertools.pairwise(progress) if point.best_accuracy > before.best_accuracy]
-    return [progress[0], *rises, progress[-1]]
+def _draw_runs(axes: Axes, runs: Sequence[ComparedRun], place: Callable[[Progress], float], label: str) -> None:
+    handles = []
+    for index, run in enumerate(runs):
+        # Both differ between neighbours.
+        style: dict[str, Any] = {"color": _COLORS[index % len(_COLORS)], "linestyle": _DASHES[index % len(_DASHES)], "linewidth": 2}
+        handles.append(Line2D([], [], label=run.letter, **style))
+        places, accuracies = [place(point) for point in run.progress], [point.best_accuracy for point in run.progress]
+        axes.step(places, accuracies, where="post", **style)
+        end, color = (places[-1], accuracies[-1]), style["color"]
+        axes.plot(*end, marker="o", markersize=4, color=color)
+        axes.annotate(run.letter, end, xytext=(0, 5), textcoords="offset points", ha="center", color=color, weight="bold")
+    scale_accuracy(axes, [point.best_accuracy for run in runs for point in run.progress])
+    axes.set_xlim(left=0)
+    axes.set(xlabel=label, ylabel="best validation accuracy")
+    legend_above(axes, handles, columns=7)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from digit_search.report.compare import ComparedRun
 from digit_search.report.formats import percent
-from digit_search.report.plots.style import ACCENT, INK, MUTED, scale_accuracy, write_at_right
+from digit_search.report.plots.style import ACCENT, INK, MUTED, name_rows, scale_accuracy, write_at_right
 from digit_search.report.plots.svg import HALF, Picture, draw
 from digit_search.report.summary import Summary
 
@@ -25,44 +25,31 @@ class ScoreRow:
 
 def comparison(summary: Summary) -> Picture | None:
     """Winner, runner-up, baseline and final model of a run; None without a winner."""
-    if summary.winner is None:
-        return None
-    rows = _run_rows(summary)
-    return _draw_scores("comparison", "The scores side by side", rows, (5.0, 0.75 + 0.3 * len(rows)))
-
-
-def winners_plot(runs: Sequence[ComparedRun]) -> Picture | None:
-    """The winner of each run, and its final model on test digits with known answers; None without a winner."""
-    rows = [row for run in runs for row in _winner_rows(run)]
-    if not rows:
-        return None
-    return _draw_scores("winners", "The winners side by side", rows, (HALF[0], 0.8 + 0.28 * len(rows)))
-
-
-def _run_rows(summary: Summary) -> list[ScoreRow]:
     winner, second, baseline, final = summary.winner, summary.runner_up, summary.baseline, summary.final_model
-    rows = []
-    if winner:
-        rows.append(ScoreRow(f"best, trial {winner.trial}", winner.accuracy, winner.bounds, ACCENT, "o"))
+    if winner is None:
+        return None
+    rows = [ScoreRow(f"best, trial {winner.trial}", winner.accuracy, winner.bounds, ACCENT, "o")]
     if second and not (baseline and second.trial == baseline.trial):
         rows.append(ScoreRow(f"runner-up, trial {second.trial}", second.accuracy, second.bounds, MUTED, "s"))
-    if baseline and winner and baseline.trial != winner.trial:
+    if baseline and baseline.trial != winner.trial:
         rows.append(ScoreRow(f"baseline, trial {baseline.trial}", baseline.accuracy, baseline.bounds, INK, "D"))
     if final:
         rows.append(ScoreRow("retrained, validation", final.val_accuracy, final.val_bounds, ACCENT, "P"))
     if final and final.test_accuracy is not None:
         rows.append(ScoreRow("retrained, test", final.test_accuracy, final.test_bounds, ACCENT, "*"))
-    return rows
+    return _draw_scores("comparison", "The scores side by side", rows, (5.0, 0.75 + 0.3 * len(rows)))
 
 
-def _winner_rows(run: ComparedRun) -> list[ScoreRow]:
-    winner, final = run.summary.winner, run.summary.final_model
-    if winner is None:
-        return []
-    rows = [ScoreRow(f"{run.letter}, trial {winner.trial}", winner.accuracy, winner.bounds, INK, "o")]
-    if final and final.test_accuracy is not None:
-        rows.append(ScoreRow(f"{run.letter}, test digits", final.test_accuracy, final.test_bounds, MUTED, "*"))
-    return rows
+def winners_plot(runs: Sequence[ComparedRun]) -> Picture | None:
+    """The winner of each run, and its final model on test digits with known answers; None without a winner."""
+    rows = []
+    for run in runs:
+        winner, final = run.summary.winner, run.summary.final_model
+        if winner:
+            rows.append(ScoreRow(f"{run.letter}, trial {winner.trial}", winner.accuracy, winner.bounds, INK, "o"))
+        if winner and final and final.test_accuracy is not None:
+            rows.append(ScoreRow(f"{run.letter}, test digits", final.test_accuracy, final.test_bounds, MUTED, "*"))
+    return _draw_scores("winners", "The winners side by side", rows, (HALF[0], 0.8 + 0.28 * len(rows))) if rows else None
 
 
 def _draw_scores(name: str, title: str, rows: Sequence[ScoreRow], size: tuple[float, float]) -> Picture:
@@ -70,11 +57,8 @@ def _draw_scores(name: str, title: str, rows: Sequence[ScoreRow], size: tuple[fl
         for height, row in enumerate(rows):
             _draw_row(axes, height, row)
         scale_accuracy(axes, [value for row in rows for value in (row.accuracy, *(row.bounds or ()))], along="x")
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
+        name_rows(axes, [row.name for row in rows])
         axes.spines["left"].set_visible(False)
-        axes.grid(visible=False, axis="y")
         axes.set_xlabel("accuracy")
 
     return draw(

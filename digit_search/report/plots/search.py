@@ -1,6 +1,6 @@
 """The course of the search: the best score so far, and the scores over each parameter."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from digit_search.config.search_space import Dimension, ParamValue
-from digit_search.records import TrialOrigin, TrialRecord, TrialStatus
-from digit_search.report.formats import number, percent, plural
+from digit_search.records import TrialOrigin, TrialRecord
+from digit_search.report.formats import number, percent, plural, value_text
 from digit_search.report.parameters import LABELS, ROUND_STEPS, ParamScale, param_scale, shown_params
-from digit_search.report.plots.style import ACCENT, INK, LOOKS, MANY_TRIALS, MUTED, legend_above, outcome_handles, scale_accuracy
-from digit_search.report.plots.svg import HALF, Picture, draw, trial_link
+from digit_search.report.plots.style import ACCENT, INK, LOOKS, MANY_TRIALS, legend_above, outcome_handles, scale_accuracy
+from digit_search.report.plots.svg import Picture, draw, trial_link
 from digit_search.selection.ranking import best_epoch, ranked
 
 Point = tuple[TrialRecord, float]
@@ -32,69 +32,61 @@ def history_plots(records: Sequence[TrialRecord], rank_by: str) -> list[Picture]
         return []
     by_number = sorted(points, key=lambda point: point[0].trial)
     by_end = sorted(points, key=lambda point: (point[0].ended_at, point[0].trial))
-    best = f"the best reached {percent(points[0][1])} (trial {points[0][0].trial})"
+    thousands = np.cumsum([record.images for record, _ in by_end]) / 1000
+    alt = f"Scatter chart of the accuracy of {plural(len(points), 'trial')} "
+    best = f"; the best reached {percent(points[0][1])} (trial {points[0][0].trial})."
     return [
         draw(
             "history-trials",
             "Optimisation history, by trial",
-            alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} in the order of their numbers; {best}.",
+            alt=f"{alt}in the order of their numbers{best}",
             caption="The best accuracy of each trial, and the best so far as a line.",
-            size=HALF,
-            paint=_history_painter(by_number, [point[0].trial for point in by_number], "trial"),
+            paint=lambda axes: _draw_history(axes, by_number, [record.trial for record, _ in by_number], "trial"),
         ),
         draw(
             "history-images",
             "Optimisation history, by effort",
-            alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} over the images trained on until each ended; {best}.",
+            alt=f"{alt}over the images trained on until each ended{best}",
             caption="The same over the training images of all trials until each one ended: this shows what early stopping saved.",
-            size=HALF,
-            paint=_history_painter(by_end, _effort(by_end), "training images, thousands"),
+            paint=lambda axes: _draw_history(axes, by_end, thousands.tolist(), "training images, thousands"),
         ),
     ]
 
 
-def _effort(points: Sequence[Point]) -> list[float]:
-    """Thousands of training images of all trials up to and including each one."""
-    return (np.cumsum([record.images for record, _ in points]) / 1000).tolist()
+def _draw_history(axes: Axes, points: Sequence[Point], places: Sequence[float], label: str) -> None:
+    accuracies = [accuracy for _, accuracy in points]
+    handles = axes.step(places, np.maximum.accumulate(accuracies), where="post", color=ACCENT, linewidth=2, label="best so far")
+    outcomes = _draw_marks(axes, points, places, accuracies)
+    baseline = next((accuracy for record, accuracy in points if record.origin is TrialOrigin.BASELINE), None)
+    if baseline is not None:
+        handles.append(axes.axhline(baseline, color=INK, linestyle=(0, (5, 1.5)), linewidth=1.2, label="baseline"))
+    scale_accuracy(axes, accuracies)
+    if len(places) == 1:
+        axes.set_xticks(places, [number(places[0])])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=ROUND_STEPS, integer=label == "trial"))
+    axes.set(xlabel=label, ylabel="validation accuracy")
+    legend_above(axes, [*handles, *outcomes], columns=3)
 
 
-def _history_painter(points: Sequence[Point], places: Sequence[float], label: str) -> Callable[[Axes], None]:
-    def paint(axes: Axes) -> None:
-        accuracies = [accuracy for _, accuracy in points]
-        axes.step(places, np.maximum.accumulate(accuracies), where="post", color=ACCENT, linewidth=2, label="best so far")
-        scatter_points(axes, points, places, accuracies)
-        handles = [Line2D([], [], color=ACCENT, linewidth=2, label="best so far"), *_baseline(axes, points)]
-        scale_accuracy(axes, accuracies)
-        if len(places) == 1:
-            axes.set_xticks(places, [number(places[0])])
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(7, steps=ROUND_STEPS, integer=label == "trial"))
-        axes.set_xlabel(label)
-        axes.set_ylabel("validation accuracy")
-        legend_above(axes, [*handles, *outcome_handles([record.status for record, _ in points], lines=False)], columns=3)
-
-    return paint
+def draw_points(axes: Axes, points: Sequence[Point], across: Sequence[float], up: Sequence[float]) -> list[Line2D]:
+    """Draw a mark for each trial (best first) and a ring around the best; return the legend's entries."""
+    outcomes = _draw_marks(axes, points, across, up)
+    ring: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "color": INK, "linestyle": "none"}
+    axes.plot(across[:1], up[:1], markersize=11, **ring)
+    return [Line2D([], [], markersize=9, label="best", **ring), *outcomes]
 
 
-def scatter_points(axes: Axes, points: Sequence[Point], across: Sequence[float], up: Sequence[float]) -> None:
-    """Draw a mark for each trial, by its outcome; it links to the trial's details unless there are too many trials."""
-    if len(points) <= MANY_TRIALS:
-        for (record, _), x, y in zip(points, across, up, strict=True):
-            _mark(axes, [x], [y], record.status, alpha=0.85, url=trial_link(record.trial))
-        return
-    for status in LOOKS:
+def _draw_marks(axes: Axes, points: Sequence[Point], across: Sequence[float], up: Sequence[float]) -> list[Line2D]:
+    for status, look in LOOKS.items():
         members = [index for index, (record, _) in enumerate(points) if record.status is status]
-        _mark(axes, [across[i] for i in members], [up[i] for i in members], status, alpha=0.6, markersize=3.5)
-
-
-def _mark(axes: Axes, xs: Sequence[float], ys: Sequence[float], status: TrialStatus, **style: Any) -> None:
-    axes.plot(xs, ys, color=LOOKS[status].color, marker=LOOKS[status].marker, linestyle="none", **style)
-
-
-def _baseline(axes: Axes, points: Sequence[Point]) -> list[Line2D]:
-    """Draw the baseline's accuracy as a horizontal line; return its entry for the legend."""
-    accuracies = [accuracy for record, accuracy in points if record.origin is TrialOrigin.BASELINE]
-    return [axes.axhline(accuracy, color=INK, linestyle=(0, (5, 1.5)), linewidth=1.2, label="baseline") for accuracy in accuracies[:1]]
+        style: dict[str, Any] = {"color": look.color, "marker": look.marker, "linestyle": "none"}
+        if len(points) > MANY_TRIALS:
+            axes.plot([across[i] for i in members], [up[i] for i in members], alpha=0.6, markersize=3.5, **style)
+            continue
+        for i in members:
+            axes.plot(across[i], up[i], alpha=0.85, url=trial_link(points[i][0].trial), **style)
+    return outcome_handles([record.status for record, _ in points], lines=False)
 
 
 def slice_plots(records: Sequence[TrialRecord], rank_by: str, space: Mapping[str, Dimension | ParamValue]) -> list[Picture]:
@@ -107,26 +99,22 @@ def slice_plots(records: Sequence[TrialRecord], rank_by: str, space: Mapping[str
 
 
 def _slice_plot(points: Sequence[Point], scale: ParamScale) -> Picture:
-    best = getattr(points[0][0].params, scale.name)
+    best = value_text(getattr(points[0][0].params, scale.name))
     label = LABELS[scale.name]
 
     def paint(axes: Axes) -> None:
         places = [scale.place(record) + scale.step_aside(record.trial) for record, _ in points]
-        scatter_points(axes, points, places, [accuracy for _, accuracy in points])
-        axes.plot(places[:1], [points[0][1]], marker="o", markersize=11, markerfacecolor="none", color=INK, linestyle="none")
-        handles = [Line2D([], [], marker="o", markersize=9, markerfacecolor="none", color=INK, linestyle="none", label="best")]
-        scale_accuracy(axes, [accuracy for _, accuracy in points])
+        accuracies = [accuracy for _, accuracy in points]
+        handles = draw_points(axes, points, places, accuracies)
+        scale_accuracy(axes, accuracies)
         _scale_param(axes, scale, places)
-        axes.set_xlabel(label)
-        axes.set_ylabel("validation accuracy")
-        legend_above(axes, [*handles, *outcome_handles([record.status for record, _ in points], lines=False)], columns=5)
+        axes.set(xlabel=label, ylabel="validation accuracy")
+        legend_above(axes, handles, columns=4)
 
     return draw(
         f"slice-{scale.name.replace('_', '-')}",
         scale.name,
         alt=f"Scatter chart of the accuracy of {plural(len(points), 'trial')} over {label}; the best has {best}.",
-        caption="",
-        size=HALF,
         paint=paint,
     )
 
@@ -139,4 +127,3 @@ def _scale_param(axes: Axes, scale: ParamScale, places: Sequence[float]) -> None
     axes.set_xlim(low - pad, high + pad)
     ticks = scale.ticks()
     axes.set_xticks([position for position, _ in ticks], [text for _, text in ticks])
-    axes.tick_params(axis="x", color=MUTED)

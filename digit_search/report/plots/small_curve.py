@@ -18,8 +18,10 @@ Frame = tuple[float, float, float]
 def frame_of(records: Sequence[TrialRecord]) -> Frame:
     """The frame that holds the curves of all trials."""
     reports = [metrics for record in records for metrics in _scored(record)]
-    decades = [float(error_decades(metrics.scored_accuracy)) for metrics in reports]
-    return max((metrics.epoch for metrics in reports), default=1.0), min(decades, default=0.0), max(decades, default=1.0)
+    if not reports:
+        return 1.0, 0.0, 1.0
+    decades = error_decades([metrics.scored_accuracy for metrics in reports])
+    return max(metrics.epoch for metrics in reports), float(decades.min()), float(decades.max())
 
 
 def _scored(record: TrialRecord) -> list[EpochMetrics]:
@@ -31,13 +33,11 @@ def _points(record: TrialRecord, frame: Frame) -> list[str]:
     last, low, high = frame
     reports = _scored(record)
     step = -(-len(reports) // MAX_POINTS) or 1
-    points = []
     # Backwards, so that the last report is kept.
-    for metrics in reports[::-step][::-1]:
-        x = PAD + (WIDTH - 2 * PAD) * metrics.epoch / last
-        height = (float(error_decades(metrics.scored_accuracy)) - low) / ((high - low) or 1)
-        points.append(f"{x:.0f},{HEIGHT - PAD - (HEIGHT - 2 * PAD) * height:.1f}")
-    return points
+    reports = reports[::-step][::-1]
+    heights = (error_decades([metrics.scored_accuracy for metrics in reports]) - low) / ((high - low) or 1)
+    xs = [PAD + (WIDTH - 2 * PAD) * metrics.epoch / last for metrics in reports]
+    return [f"{x:.0f},{HEIGHT - PAD - (HEIGHT - 2 * PAD) * height:.1f}" for x, height in zip(xs, heights, strict=True)]
 
 
 def small_curve(record: TrialRecord, best: TrialRecord | None, frame: Frame) -> Markup:

@@ -42,12 +42,9 @@ RC: dict[RcKeyType, Any] = {
     # A "$" in a host name must not start a formula.
     "text.parse_math": False,
     "font.size": FONT_POINTS,
-    "axes.titlesize": FONT_POINTS,
-    "axes.labelsize": FONT_POINTS,
     "axes.labelcolor": INK,
     "text.color": INK,
     "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -68,6 +65,9 @@ RC: dict[RcKeyType, Any] = {
     "figure.constrained_layout.h_pad": 0.05,
     "figure.constrained_layout.w_pad": 0.05,
 }
+
+
+BEHIND_TEXT = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +135,14 @@ def percent_label(accuracy: float) -> str:
 
 
 def scale_accuracy(axes: Axes, values: Sequence[float], *, along: str = "y") -> None:
-    """Scale an axis for accuracies: it stretches towards 1 and holds all `values` (in [0, 1]; NaN is ignored).
-
-    Args:
-        along: "x" or "y".
-    """
+    """Scale the axis `along` "x" or "y" for accuracies: it stretches towards 1 and holds all `values` (in [0, 1]; NaN is ignored)."""
     decades = error_decades(np.clip([value for value in values if value == value] or [0, 1], 0, 1))
     pad = max(0.05 * (decades.max() - decades.min()), 0.03)
     low, high = np.clip(accuracy_at(np.array([decades.min() - pad, decades.max() + pad])), 0, 1)
     ticks = accuracy_ticks(low, high, 0.085 if along == "y" else 0.19)
     getattr(axes, f"set_{along}scale")("function", functions=(error_decades, accuracy_at))
     getattr(axes, f"set_{along}lim")(low, high)
-    axis = axes.yaxis if along == "y" else axes.xaxis
-    axis.set_ticks(ticks, [percent_label(tick) for tick in ticks])
-    axis.minorticks_off()
+    getattr(axes, f"set_{along}ticks")(ticks, [percent_label(tick) for tick in ticks])
 
 
 def scale_loss(axes: Axes) -> None:
@@ -160,8 +154,16 @@ def scale_loss(axes: Axes) -> None:
     axes.minorticks_off()
 
 
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Write the names of horizontal rows, the first at the top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
 def outcome_handles(statuses: Sequence[TrialStatus], *, lines: bool) -> list[Line2D]:
-    """Legend entries for the outcomes that occur, in the order of `TrialStatus`."""
+    """Legend entries for the outcomes that occur."""
     return [
         Line2D([], [], color=look.color, linestyle=look.line if lines else "none", marker=look.marker, label=str(status))
         for status, look in LOOKS.items()
@@ -169,25 +171,17 @@ def outcome_handles(statuses: Sequence[TrialStatus], *, lines: bool) -> list[Lin
     ]
 
 
-def legend_patches(axes: Axes, statuses: Sequence[TrialStatus]) -> None:
-    """Legend of hatched bars above the axes, for the outcomes that occur."""
-    looks = [(status, look) for status, look in LOOKS.items() if status in statuses]
-    handles = [Patch(facecolor="none", edgecolor=look.color, hatch=look.hatch, label=str(status)) for status, look in looks]
-    legend_above(axes, handles)
-
-
 def legend_above(axes: Axes, handles: Sequence[Line2D | Patch], columns: int = 6) -> None:
-    """Legend above the axes, outside the data."""
     is_short = all(handle.get_linestyle() == "None" for handle in handles)
     axes.figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=1.2 if is_short else None)
 
 
 def write_at_right(axes: Axes, height: float, text: str) -> None:
-    """Write a text to the right of the axes, at a height in units of the y axis."""
+    """Write a text to the right of the axes; `height` is in units of the y axis."""
     axes.annotate(text, (1, height), xycoords=axes.get_yaxis_transform(), xytext=(7, 0), textcoords="offset points", va="center", color=INK)
 
 
 def write_above(axes: Axes, place: float, text: str, *, offset: tuple[float, float], align: str = "left") -> None:
-    """Write a small text above the axes, at a place in units of the x axis; `offset` is in points."""
+    """Write a small text above the axes; `place` is in units of the x axis, `offset` in points."""
     style: dict[str, Any] = {"ha": align, "fontsize": FONT_POINTS - 0.5, "color": MUTED}
     axes.annotate(text, (place, 1), xycoords=axes.get_xaxis_transform(), xytext=offset, textcoords="offset points", **style)

@@ -20,11 +20,12 @@ HALF = (4.6, 3.3)
 WIDE = (10.0, 4.4)
 
 _SVG = "{http://www.w3.org/2000/svg}"
-_HREF = "{http://www.w3.org/1999/xlink}href"
+_XLINK = "{http://www.w3.org/1999/xlink}"
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _VARIABLES = {light: f"var(--{name})" for name, (light, _) in THEME.items()}
 _LIGHT_COLOR = re.compile("|".join(_VARIABLES))
-_FONT_FAMILY = re.compile("font-family: [^;]*; ")
+# A hundredth of a point is finer than any screen. The page has the font.
+_NOT_NEEDED = re.compile(r"(?<=\.\d\d)\d+|font-family: [^;]*; ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,11 @@ class Picture:
     is_wide: bool
 
 
-def draw(name: str, title: str, *, alt: str, caption: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> Picture:
+def draw(name: str, title: str, *, alt: str, paint: Callable[[Axes], None], caption: str = "", size: tuple[float, float] = HALF) -> Picture:
     """Make a figure with one pair of axes, let `paint` fill it, and return it as SVG.
 
     Args:
-        name: lower-case letters and hyphens, unique on the page; the ids of the picture begin with it.
+        name: lower-case letters and hyphens, unique on the page; it makes the picture's ids and classes unique.
         alt: what the picture shows, for readers who cannot see it.
         size: width and height in inches, `HALF` or about `WIDE`.
     """
@@ -63,7 +64,7 @@ def _for_page(svg: str, name: str, alt: str) -> Markup:
     """Turn a whole SVG file into an element of the page."""
     file = fromstring(clean_text(svg))
     for element in list(file.iter()):
-        _adapt(element, name)
+        _adapt(element)
     root = Element("svg", viewBox=file.attrib["viewBox"], role="img")
     # The first child is a style for all elements, which page.css has.
     root.extend([_titled(clean_text(alt)), *list(file)[1:]])
@@ -77,30 +78,23 @@ def _titled(text: str) -> Element:
     return title
 
 
-def _adapt(element: Element, name: str) -> None:
-    """Give one element ids that are unique on the page, the page's colours and font, and links within the page."""
+def _adapt(element: Element) -> None:
+    """Give one element the page's colours and font, and keep links within the page."""
     element.tag, element.tail = element.tag.removeprefix(_SVG), None
     if element.tag != "text":
         element.text = None
-    attributes = {key: _themed(value, name) for key, value in element.items()}
-    href = attributes.pop(_HREF, "")
+    element.attrib = {key.removeprefix(_XLINK): _for_attribute(value) for key, value in element.items()}
     if element.tag == "g":
-        # Nothing refers to groups.
-        attributes.pop("id", None)
-    elif "id" in attributes:
-        attributes["id"] = f"{name}-{attributes['id']}"
+        # The ids of groups are the same in all pictures, and nothing refers to them. Other ids are hashes with the picture's name.
+        element.attrib.pop("id", None)
     if element.tag == "a":
         # The links are for the mouse. A keyboard reaches the same places from the table of trials.
-        attributes = {"href": href, "tabindex": "-1"}
-        element.insert(0, _titled(href.removeprefix("#").replace("-", " ")))
-    elif href:
-        attributes["href"] = f"#{name}-{href.removeprefix('#')}"
-    element.attrib = attributes
+        element.attrib = {"href": element.attrib["href"], "tabindex": "-1"}
+        element.insert(0, _titled(element.attrib["href"].removeprefix("#").replace("-", " ")))
 
 
-def _themed(value: str, name: str) -> str:
-    value = _LIGHT_COLOR.sub(lambda match: _VARIABLES[match[0]], _FONT_FAMILY.sub("", value))
-    return value.replace("url(#", f"url(#{name}-")
+def _for_attribute(value: str) -> str:
+    return _LIGHT_COLOR.sub(lambda match: _VARIABLES[match[0]], _NOT_NEEDED.sub("", value))
 
 
 def _share_styles(root: Element, name: str) -> None:

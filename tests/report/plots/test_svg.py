@@ -35,11 +35,11 @@ def test_the_ids_of_two_pictures_differ_and_their_references_fit():
     ids = []
     for name in ("first", "second"):
         svg = drawn(plot_with_links, name).svg
-        own = re.findall(r' id="([^"]+)"', svg)
+        defined = re.findall(r' id="([^"]+)"', svg)
         references = re.findall(r"url\(#([^)]+)\)", svg) + re.findall(r'<use href="#([^"]+)"', svg)
         assert references
-        assert set(references) <= set(own)
-        ids += own
+        assert set(references) <= set(defined)
+        ids += defined
     assert len(set(ids)) == len(ids)
 
 
@@ -47,6 +47,12 @@ def test_a_link_leads_to_a_trial_of_the_page_and_names_it():
     svg = drawn(plot_with_links).svg
     assert svg.count('<a href="#trial-7" tabindex="-1"><title>trial 7</title>') == 2
     assert "target=" not in svg
+
+
+def test_numbers_in_a_picture_have_at_most_two_decimals():
+    svg = drawn(lambda axes: axes.plot([1 / 3, 2 / 3], [1 / 7, 2 / 7], linewidth=1 / 3)).svg
+    assert re.search(r"stroke-width: 0\.33\b", svg)
+    assert not re.search(r'="[^"]*\.\d{3}', svg)
 
 
 @pytest.mark.parametrize("text", [f'{INK} id="x" url(#y) font-family: z; a', "</svg><script>alert(1)</script>"])
