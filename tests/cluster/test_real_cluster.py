@@ -48,7 +48,7 @@ def test_a_search_and_a_submitted_job_share_the_cluster_and_either_can_be_interr
     assert job.wait(200) == 0, output(cluster, "job")
     assert f"joining the cluster at {cluster.address}" in output(cluster, "job")
     assert first.poll() is None, output(cluster, "first")
-    assert "2 searches share them: 1 trial at a time" in output(cluster, "first")
+    assert "shared by 2 searches: 1 trial at a time" in output(cluster, "first")
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait(60) == 130, output(cluster, "first")
     assert "Traceback" not in output(cluster, "first")
