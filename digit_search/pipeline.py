@@ -78,7 +78,17 @@ def resume(folder: RunFolder, say: Say, *, force: bool) -> None:
 
 
 def _search_retrain_report(run: ActiveRun, digits: Digits, split: RowSplit) -> None:
-    """Everything that is left of a run after its digits were read. A phase begins when the one before is over, so none is repeated."""
+    """Everything that is left of a run after its digits were read. If it ends early, its tables are up to date if the disk allows it."""
+    try:
+        _go_through_phases(run, digits, split)
+    except (KeyboardInterrupt, SearchError, StorageError):
+        with suppress(StorageError):
+            write_tables(run.folder, run.state)
+        raise
+
+
+def _go_through_phases(run: ActiveRun, digits: Digits, split: RowSplit) -> None:
+    """A phase begins when the one before is over, so a resumed run repeats none."""
     started_at = time.monotonic()
     folder, state = run.folder, run.state
     if "retrain" not in state.phases:
@@ -133,14 +143,12 @@ def _say_best(state: RunState, rank_by: str, num_validation: int, say: Say) -> N
 
 @contextmanager
 def _resumable(folder: RunFolder) -> Iterator[None]:
-    """Say how to resume a run that ends early, and bring its tables up to date as far as the disk allows."""
+    """Say how to resume a run that ends early."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        _write_tables_if_possible(folder)
         raise KeyboardInterrupt(_farewell(folder)) from interrupt
     except (SearchError, StorageError) as error:
-        _write_tables_if_possible(folder)
         # A SearchError also where the disk is full: that is not the user's mistake.
         raise SearchError(f"{error}\nResume with: {_resume_command(folder)}") from error
     except ResourceError as error:
@@ -154,11 +162,6 @@ def _resume_command(folder: RunFolder) -> str:
 def _farewell(folder: RunFolder) -> str:
     """What to tell a user who interrupted the run."""
     return f"what was recorded is in {folder.display_path()}; resume with: {_resume_command(folder)}"
-
-
-def _write_tables_if_possible(folder: RunFolder) -> None:
-    with suppress(RunFolderError):
-        write_tables(folder)
 
 
 def _read(settings: RunSettings, say: Say) -> tuple[Digits, RowSplit]:

@@ -134,7 +134,7 @@ def test_a_ctrl_c_in_any_stage_says_how_to_resume(job, stage):
 
 
 def test_tables_that_do_not_fit_on_the_full_disk_do_not_hide_what_happened(job, monkeypatch):
-    monkeypatch.setattr(pipeline, "write_tables", lambda folder: raise_full())
+    monkeypatch.setattr(pipeline, "write_tables", lambda folder, state: raise_full())
     with pytest.raises(DigitSearchError, match="Resume with"):
         job(["read"], ("_search", raise_full))
 
