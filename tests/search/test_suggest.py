@@ -166,25 +166,16 @@ def finished(score, *, steps=9, state=TrialState.COMPLETE):
 
 
 def places(visible):
-    trials = {id(trial): place for place, trial in visible.all.items()}
-    return [trials[id(trial)] for trial in visible.in_order()]
+    return [trial.number for trial in visible.in_order()]
 
 
-class Watched(VisibleTrials):
-    """Remembers all trials, to tell which of them are visible."""
-
-    def __init__(self, metric="val_accuracy"):
-        super().__init__(Objective(metric, 1, 9))
-        self.all = {}
-
-    def add(self, place, trial):
-        self.all[place] = trial
-        super().add(place, trial)
+def make_visible(metric="val_accuracy"):
+    return VisibleTrials(Objective(metric, 1, 9))
 
 
 @pytest.mark.parametrize(("metric", "sign"), [("val_accuracy", 1), ("val_loss", -1)])
 def test_the_best_trials_and_the_latest_are_visible(small, metric, sign):
-    visible = Watched(metric)
+    visible = make_visible(metric)
     for number in range(50):
         visible.add(number, finished(sign * (100 if number in (0, 4, 7) else number * 37 % 50 / 100)))
         seen = places(visible)
@@ -197,7 +188,7 @@ def test_the_best_trials_and_the_latest_are_visible(small, metric, sign):
 
 @pytest.mark.parametrize(("metric", "sign"), [("val_accuracy", 1), ("val_loss", -1)])
 def test_complete_trials_are_better_than_pruned_ones_and_those_that_went_further_than_others(small, metric, sign):
-    visible = Watched(metric)
+    visible = make_visible(metric)
     for place, trial in enumerate(
         [
             finished(sign * 0.1),
@@ -212,7 +203,7 @@ def test_complete_trials_are_better_than_pruned_ones_and_those_that_went_further
 
 
 def test_trials_of_other_runs_come_first_and_nothing_of_a_short_search_is_hidden(small):
-    visible = Watched()
+    visible = make_visible()
     for place in (-2, -1, *range(18)):
         visible.add(place, finished(place / 20))
     assert places(visible) == [-2, -1, *range(18)]
