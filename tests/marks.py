@@ -1,10 +1,22 @@
-"""A test that starts Ray without the marker `ray` or `cluster` fails, so the tests without these markers stay fast."""
+"""What the markers mean, so that `pytest -m "not ray and not cluster and not browser"` stays fast.
+
+A test that starts Ray without the marker `ray` or `cluster` fails. Tests marked `slow` run where no markers are selected, as in the whole
+suite, and where the selection names `slow`.
+"""
 
 from pathlib import Path
 
 import pytest
 
 FIXTURES_WITH_RAY = {"smoke_run", "untouched", "cluster"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    selection = config.option.markexpr
+    if selection and "slow" not in selection:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
 
 
 def is_marked(item: pytest.Item) -> bool:

@@ -94,6 +94,7 @@ def test_bad_data_is_reported_before_ray_starts_or_anything_is_written(tmp_path,
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_predictions_need_only_the_weights_and_the_csv(tmp_path, capsys, tiny_data):
     from digit_search.training.model import build_resnet18, save_weights
 

@@ -26,6 +26,7 @@ def rows(folder):
         return [{key: value for key, value in row.items() if key not in ("seconds", "node")} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_its_tables_are_rebuilt_byte_for_byte(old_run):
     for name in TABLES:
         (old_run / name).unlink()

@@ -122,6 +122,7 @@ except AuthenticationError as error:
         ({"RAY_AUTH_TOKEN": TOKEN}, False, "False"),
     ],
 )
+@pytest.mark.slow
 def test_a_token_is_used_only_if_it_is_turned_on_and_is_missed_if_it_is_required(tmp_path, environment, turn_on, outcome):
     # Ray reads the mode once per process. An empty home has no token.
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}

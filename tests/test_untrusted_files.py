@@ -104,6 +104,7 @@ def test_a_damaged_configuration_is_read_or_refused(tmp_path_factory, data):
 
 @settings(max_examples=150, deadline=None)
 @given(flags=st.dictionaries(KEYS, VALUES, max_size=4))
+@pytest.mark.slow
 def test_any_value_of_any_setting_is_accepted_or_refused(flags):
     found = loaded_or_refused(None, (), flags)
     assert found is None or load_settings(None, (), flags) == found
@@ -175,6 +176,7 @@ SMALL_FILE = small_file({"conv1.weight": torch.zeros(64, 1, 7, 7)})
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_a_damaged_small_file_of_tensors_is_refused(tmp_path_factory, data):
     content = bytearray(SMALL_FILE)
     for _ in range(data.draw(st.integers(1, 8))):
@@ -245,6 +247,7 @@ def test_one_strange_tensor_is_refused(tmp_path, strange):
         max_leaves=6,
     )
 )
+@pytest.mark.slow
 def test_any_values_instead_of_weights_or_a_checkpoint_are_refused(tmp_path_factory, state):
     folder = tmp_path_factory.getbasetemp() / "values"
     folder.mkdir(exist_ok=True)

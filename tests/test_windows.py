@@ -20,6 +20,8 @@ from digit_search.run.layout import RunFolder
 from tests.conftest import build_run
 from tests.own_process import in_own_process
 
+pytestmark = pytest.mark.slow
+
 MISSING_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "posix"}
 MISSING_NAMES = {
     os: """O_NONBLOCK O_CLOEXEC O_NOFOLLOW O_DIRECTORY O_SYNC O_NOCTTY WNOHANG fork forkpty fchmod fchown chown lchown mkfifo mknod statvfs

@@ -71,6 +71,7 @@ def test_a_cpu_that_cannot_train_is_a_problem():
     assert check_cpu(failing(RuntimeError("illegal instruction"))).level == "problem"
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_cpu_trains_for_real(monkeypatch):
     monkeypatch.setattr(devices, "visible_gpus", lambda: (False, False))
     no_card, cpu = check_devices()
@@ -83,6 +84,7 @@ def test_without_a_gpu_the_cpu_trains_for_real(monkeypatch):
     ("has_cuda", "has_mps", "names"),
     [(True, False, ["CUDA card 0", "CUDA card 1", "CPU"]), (False, True, ["CUDA", "Apple GPU", "CPU"])],
 )
+@pytest.mark.slow
 def test_every_gpu_is_tried_and_one_that_fails_hides_no_other_device(monkeypatch, has_cuda, has_mps, names):
     # Torch is made to report GPUs that this machine does not have, so training on them fails.
     monkeypatch.setattr(devices, "visible_gpus", lambda: (has_cuda, has_mps))

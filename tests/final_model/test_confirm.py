@@ -20,6 +20,8 @@ from digit_search.run.layout import RunFolder
 from digit_search.run.state import load_state
 from tests.event_log import MadeUpLog
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = load_settings(
     None, ["retrain.confirm=2", "retrain.confirm_seeds=2", "retrain.max_epochs=1", "training.ema_half_life_epochs=0", "search.samples=3"]
 )

@@ -72,6 +72,7 @@ def test_only_settings_that_differ_are_listed(make_run):
     assert comparison.surroundings == {}
 
 
+@pytest.mark.slow
 def test_importance_is_merged_only_where_the_spaces_are_the_same(make_run):
     a, b, c = (scored(make_run, name, [0.9 + trial / 1000 for trial in range(12)]) for name in "abc")
     c.config.write_text("[search.space.lr]\nlow = 1e-3\nhigh = 1e-1\nlog = true\n")
@@ -89,6 +90,7 @@ def test_a_run_named_twice_and_too_many_runs_are_refused(make_run):
         compare([RunFolder(folder.path / str(number)) for number in range(27)])
 
 
+@pytest.mark.slow
 def test_the_page_and_the_table_hold_every_run(make_run, tmp_path, read_page):
     folders = [make_run([COMPLETED, STOPPED], finished=True, name="a&b"), scored(make_run, "c", [0.98, 0.9]), make_run(name="empty")]
     table = write_comparison(folders, tmp_path / "both.html")
@@ -116,6 +118,7 @@ def run_report(capsys, *argv):
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_comparison_beside_the_runs_or_to_the_given_file(make_run, capsys):
     scored(make_run, "a", [0.9])
     folder = scored(make_run, "b", [0.98])

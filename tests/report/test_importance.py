@@ -25,6 +25,7 @@ def random_params(num_trials: int) -> list[TrialParams]:
     ]
 
 
+@pytest.mark.slow
 def test_the_parameter_that_decides_comes_first_and_only_it_stands_out():
     order = sorted(random_params(60), key=lambda params: abs(np.log10(params.lr) + 2.5))
     found = importances(with_ranks(order), SPACE)

@@ -126,6 +126,7 @@ def test_a_run_in_progress_shows_running_trials(make_run, read_page):
     assert "the winner has not been retrained" in page.text
 
 
+@pytest.mark.slow
 def test_broken_predictions_are_left_out_and_the_report_says_so(make_run, read_page):
     folder = make_run([COMPLETED, COMPLETED], finished=True)
     folder.validation.write_bytes(b"rubbish")
@@ -141,6 +142,7 @@ def test_broken_events_are_an_error(make_run):
         write_report(folder)
 
 
+@pytest.mark.slow
 def test_hostile_text_stays_text(make_run, read_page):
     folder = make_run([COMPLETED, COMPLETED], finished=True)
     log = MadeUpLog(folder.events)
@@ -179,6 +181,7 @@ def test_the_table_sorts_by_numbers_and_filters_by_status(finished_run, read_pag
     assert any(attributes.get("data-value") == "52.5" for attributes in page.all("td")), "52 s sorts by a number"
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_report(finished_run, tmp_path):
     again = RunFolder(shutil.copytree(finished_run.path, tmp_path / "demo"))
     write_report(again)
@@ -198,6 +201,7 @@ def test_writing_only_the_tables_writes_no_page(make_run):
     assert not folder.report_html.exists()
 
 
+@pytest.mark.slow
 def test_of_very_many_trials_only_the_best_have_details(make_run, read_page, monkeypatch):
     monkeypatch.setattr("digit_search.report.trials.MAX_DETAILED", 10)
     folder = make_run([(COMPLETED, STOPPED, STOPPED, STOPPED)[trial % 4] for trial in range(100)])
@@ -208,6 +212,7 @@ def test_of_very_many_trials_only_the_best_have_details(make_run, read_page, mon
     assert folder.report_html.stat().st_size < 100 * MAX_BYTES / 500
 
 
+@pytest.mark.slow
 def test_the_table_and_the_pictures_of_a_huge_run_are_cut_and_the_page_says_so(make_run, read_page, monkeypatch):
     monkeypatch.setattr("digit_search.report.trials.MAX_ROWS", 20)
     monkeypatch.setattr("digit_search.report.page.MAX_DRAWN", 30)
@@ -223,6 +228,7 @@ def test_the_table_and_the_pictures_of_a_huge_run_are_cut_and_the_page_says_so(m
     assert "too many trials for a timeline" in page.text
 
 
+@pytest.mark.slow
 def test_a_state_that_the_caller_has_is_not_read_again(make_run, read_page):
     folder = make_run([COMPLETED, RUNNING])
     state = load_state(folder.events)

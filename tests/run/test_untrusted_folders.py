@@ -130,6 +130,7 @@ def spots(value: object) -> list[tuple[object, object]]:
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_value_in_any_event_gives_a_report_or_is_refused(tmp_path_factory, finished_run, data):
     folder = RunFolder(tmp_path_factory.getbasetemp() / "strange")
     if not folder.path.exists():

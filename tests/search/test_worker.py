@@ -59,6 +59,7 @@ def run_failing(tmp_path, tiny_data, monkeypatch):
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_trial_that_raises_has_failed_at_once_with_one_line_and_its_traceback_in_its_log(run_failing, error, line):
     reports, folder = run_failing(error)
     assert reports == [{"failed": line}]

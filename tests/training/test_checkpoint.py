@@ -112,6 +112,7 @@ def setup() -> TrainingSetup:
 
 
 @pytest.mark.parametrize(("before", "after"), [("float32", "float16"), ("float16", "float32"), ("float16", "float16")])
+@pytest.mark.slow
 def test_a_training_resumes_in_another_precision(setup, before, after):
     first = Trainer(replace(setup, plan=plan_device("cpu", before)), PARAMS, 1)
     first.advance()

@@ -57,6 +57,7 @@ def test_a_step_is_recorded_again_when_the_learning_rate_changes():
 
 
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
+@pytest.mark.slow
 def test_a_training_with_recorded_steps_is_the_same_training(monkeypatch, accumulation_steps):
     monkeypatch.setattr(trainer_module, "ReplayedStep", lambda: ReplayedStep(FakeRecording))
     torch.set_num_threads(1)

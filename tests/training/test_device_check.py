@@ -8,6 +8,7 @@ from digit_search.training.device_check import check_operators
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.slow
 def test_the_cpu_has_every_operator_in_every_precision(precision):
     check_operators(plan_device("cpu", precision))
 

@@ -44,6 +44,7 @@ def test_the_small_stem_keeps_the_digits_size():
         assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_a_note_beside_weights_of_the_small_stem_says_how_to_load_them(tmp_path, monkeypatch):
     path = tmp_path / "DigitRecognitionResNet18.pt"
     model = build_resnet18(3, "small")
@@ -60,6 +61,7 @@ def test_a_note_beside_weights_of_the_small_stem_says_how_to_load_them(tmp_path,
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "small"])
+@pytest.mark.slow
 def test_saved_weights_load_as_plain_tensors_and_rebuild_the_model(tmp_path, stem):
     path = tmp_path / "model.pt"
     model = build_resnet18(3, stem).to(memory_format=torch.channels_last)

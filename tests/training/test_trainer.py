@@ -43,6 +43,7 @@ def timeless(curve):
     return [replace(metrics, seconds=0.0) for metrics in curve]
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_metrics_count_epochs_and_images(setup):
     _, curve = train(setup, 6, replace(PARAMS, step_size=2))
     assert curve[-1].train_loss < curve[0].train_loss / 2
@@ -50,6 +51,7 @@ def test_the_loss_falls_and_the_metrics_count_epochs_and_images(setup):
     assert [(metrics.epoch, metrics.images, metrics.lr) for metrics in curve[:3]] == [(1, 96, 0.001), (2, 96, 0.001), (3, 96, 0.0005)]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(setup):
     one, curve = train(setup, 2)
     same, again = train(setup, 2)
@@ -60,6 +62,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(setup):
     assert not torch.equal(states[0]["fc.weight"], states[2]["fc.weight"])
 
 
+@pytest.mark.slow
 def test_an_epoch_equals_a_plain_loop_with_adam_and_torchvisions_model(setup, monkeypatch):
     # With ReLU, a number that rounds to the other side of zero moves the gradients of all layers before.
     monkeypatch.setattr(nn.ReLU, "forward", lambda self, maps: F.softplus(maps))
@@ -81,6 +84,7 @@ def test_an_epoch_equals_a_plain_loop_with_adam_and_torchvisions_model(setup, mo
     assert (ours_loss, ours_accuracy) == (pytest.approx(loss, rel=0.02), pytest.approx(accuracy))
 
 
+@pytest.mark.slow
 def test_a_trainer_continues_exactly_from_its_state(setup, tmp_path):
     setup = replace(setup, ema_half_life_epochs=0.5, reports_per_epoch=2)
     uninterrupted, curve = train(setup, 3)
@@ -94,6 +98,7 @@ def test_a_trainer_continues_exactly_from_its_state(setup, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted.final_weights().values(), second.final_weights().values(), strict=True))
 
 
+@pytest.mark.slow
 def test_reports_within_an_epoch_do_not_change_the_training(setup):
     whole, _ = train(setup, 2)
     parts, curve = train(replace(setup, reports_per_epoch=3), 2)

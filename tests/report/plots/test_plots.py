@@ -30,6 +30,7 @@ def all_plots(records, rungs=()):
 
 
 @pytest.mark.parametrize("num_trials", [1, 40, 90])
+@pytest.mark.slow
 def test_every_plot_is_drawn_for_few_and_for_many_trials(make_run, num_trials):
     folder = make_run([STATUSES[trial % 5] for trial in range(num_trials)])
     state = load_run_data(folder).state

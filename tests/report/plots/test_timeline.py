@@ -1,3 +1,5 @@
+import pytest
+
 from digit_search.report.plots.timeline import MAX_LANES, timeline
 from digit_search.report.timeline import WorkClock
 
@@ -17,6 +19,7 @@ def test_a_pause_before_a_resume_is_a_line_with_its_length(make_record):
     assert "Vertical lines are pauses" in picture.caption
 
 
+@pytest.mark.slow
 def test_only_the_first_of_very_many_workers_are_drawn(make_record):
     records = [make_record(trial, [], started_at=10.0, ended_at=20.0, node="n") for trial in range(MAX_LANES + 1)]
     picture = timeline(records, CLOCK)

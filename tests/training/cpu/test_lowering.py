@@ -105,6 +105,7 @@ def test_outputs_and_gradients_equal_the_stock_models(batch, training, layout):
         (257, True, torch.contiguous_format),
     ],
 )
+@pytest.mark.slow
 def test_outputs_and_gradients_in_float32_equal_the_stock_models_within_2e_5(batch, training, layout):
     stock = smooth(stock_model()).train(training)
     ours = lower_small_maps(copy.deepcopy(stock))
@@ -149,6 +150,7 @@ def compare_compiled_with_stock() -> None:
     assert_same(gradients(ours), gradients(stock), 1e-10)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_equals_the_stock_model():
     in_own_process(compare_compiled_with_stock)
 
@@ -172,6 +174,7 @@ def test_idle_taps_have_a_gradient_of_zero_in_the_stock_model_and_none_in_ours()
 
 
 @pytest.mark.parametrize("size", [32, 56])
+@pytest.mark.slow
 def test_images_of_another_size_give_the_outputs_and_gradients_of_the_stock_model(size):
     stock, ours = both_models()
     inputs = images(2, size)
@@ -179,6 +182,7 @@ def test_images_of_another_size_give_the_outputs_and_gradients_of_the_stock_mode
     assert_same(gradients(ours), gradients(stock), 1e-10)
 
 
+@pytest.mark.slow
 def test_the_model_with_the_small_stem_equals_the_stock_model():
     stock, ours = both_models(stem="small")
     lowered = lowered_convs(ours)
@@ -217,6 +221,7 @@ def test_a_state_dict_of_another_model_is_refused(change, message):
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+@pytest.mark.slow
 def test_steps_of_adam_equal_the_stock_models(weight_decay):
     stock, ours = both_models()
     inputs = images(4)

@@ -25,6 +25,7 @@ def memory_of_freed_tensors() -> list[int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc")
+@pytest.mark.slow
 def test_freed_memory_is_kept_until_it_is_released():
     with_tensors, freed, released = in_own_process(memory_of_freed_tensors)
     half = NUM_TENSORS * TENSOR_BYTES // 2

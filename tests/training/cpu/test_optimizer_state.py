@@ -37,6 +37,7 @@ def trainer(setup, params, *, is_lowered):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 @pytest.mark.parametrize("lowered", [(True, False), (False, True), (True, True)])
+@pytest.mark.slow
 def test_a_training_resumes_with_the_weights_in_another_layout(setup, lowered, weight_decay):
     params = replace(PARAMS, weight_decay=weight_decay)
     before, after = (trainer(setup, params, is_lowered=is_lowered) for is_lowered in lowered)
@@ -68,6 +69,7 @@ def assert_equal(actual, expected, where="state"):
 
 
 @pytest.mark.parametrize(("is_lowered", "weight_decay"), [(False, 0.0), (True, 0.01), (True, 0.0)])
+@pytest.mark.slow
 def test_a_state_has_torchvisions_names_and_for_whole_weights_its_shapes(setup, is_lowered, weight_decay):
     training = trainer(setup, replace(PARAMS, weight_decay=weight_decay), is_lowered=is_lowered)
     training.advance()
