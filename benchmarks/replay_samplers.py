@@ -33,7 +33,7 @@ from replay import (
 
 SPACE = {"lr": FloatDistribution(1e-4, 3e-2, log=True), "gamma": FloatDistribution(0.05, 0.9), "step_size": IntDistribution(1, 7)}
 SPACE |= {"batch_size": CategoricalDistribution([32, 64, 128, 256])}
-SAMPLER = {"multivariate": True, "constant_liar": False}  # As in digit_search/search/searcher.py.
+SAMPLER = {"multivariate": True, "constant_liar": False}  # As in digit_search/search/suggest.py.
 BASELINE = {"lr": 0.01, "gamma": 0.05, "step_size": 5, "batch_size": 32}
 
 

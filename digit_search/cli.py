@@ -11,7 +11,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,18 +197,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _check_option_names(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], argv: Sequence[str]) -> None:
     """Report an unknown option. argparse would take the word after it for a command and complain about that word instead."""
-    known = _option_names([parser, *commands.values()])
-    for word in itertools.takewhile(lambda word: word != "--", argv):
-        name = word.partition("=")[0]
+    current, words = parser, iter(argv)
+    for word in itertools.takewhile(lambda word: word != "--", words):
         # argparse takes a word with a blank for a value, whatever it begins with.
-        if name.startswith("--") and name not in known and " " not in word:
-            likely = [commands[other] for other in argv if other in commands] or [parser]
-            close = difflib.get_close_matches(name, _option_names(likely), n=1, cutoff=0.75)
+        if not word.startswith("--") or " " in word:
+            if current is parser and word not in commands:
+                return
+            current = commands[word] if current is parser else current
+            continue
+        name, has_value, _ = word.partition("=")
+        takes_value = {"--help": "", **dict(re.findall(r"(--[a-z-]+)( [A-Z])?", current.format_usage()))}
+        if name not in takes_value:
+            close = difflib.get_close_matches(name, takes_value, n=1, cutoff=0.75)
             parser.error(f"unknown option {name}{f': is {close[0]} meant?' if close else ''}; --help lists all")
-
-
-def _option_names(parsers: Iterable[argparse.ArgumentParser]) -> list[str]:
-    return ["--help", *re.findall(r"--[a-z-]+", "".join(parser.format_usage() for parser in parsers))]
+        if takes_value[name] and not has_value:
+            next(words, None)
 
 
 def search_flags(arguments: argparse.Namespace) -> dict[str, object]:

@@ -227,6 +227,8 @@ def retrain_run(folder: RunFolder, trial: int | None, max_epochs: int | None, sa
     interrupts = Interrupts()
     with interrupts.caught(), interrupts.bounded(""), folder.locked():
         settings = load_settings(folder.config, flags={"retrain.max_epochs": max_epochs})
+        if not folder.events.is_file():
+            raise RunFolderError(f"{folder.display_path(folder.events)}: expected the events of a run, found no file")
         active = ActiveRun(settings, folder, say, interrupts)
         record = _trial_to_retrain(active, trial)
         digits, split = _read(settings, say)

@@ -8,7 +8,7 @@ import pytest
 from digit_search import pipeline
 from digit_search.config.loading import load_settings
 from digit_search.errors import DigitSearchError, RunFolderError, SearchError, StorageError
-from digit_search.pipeline import _say_best, resume, retrain_run
+from digit_search.pipeline import _say_best, retrain_run
 from digit_search.records import EpochMetrics, TrialOrigin, TrialParams, TrialStatus
 from digit_search.run.active_run import ActiveRun
 from digit_search.run.events import EpochReported, TrialEnded, TrialStarted
@@ -60,14 +60,11 @@ def test_a_search_that_ran_out_of_time_says_how_much_of_it_was_done():
     )
 
 
-@pytest.mark.parametrize("act", [lambda folder: resume(folder, str, force=True), lambda folder: retrain_run(folder, 0, None, str)])
-def test_a_runs_folder_from_a_stranger_names_no_place_to_write_to(tmp_path, make_run, tiny_data, act):
+def test_a_run_without_its_events_is_not_retrained(make_run):
     folder = make_run([TrialStatus.COMPLETED])
-    folder.config.write_text(f'[data]\ndir = "{tiny_data}"\ncache_dir = "{tmp_path / "elsewhere"}"\n')
-    # This environment.json is none of a real run, so it goes no further than its digits.
-    with pytest.raises(RunFolderError, match="environment"):
-        act(folder)
-    assert not (tmp_path / "elsewhere").exists()
+    folder.events.unlink()
+    with pytest.raises(RunFolderError, match=r"events\.jsonl: expected the events of a run, found no file"):
+        retrain_run(folder, 0, None, str)
 
 
 @pytest.fixture

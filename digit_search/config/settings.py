@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from digit_search.config.search_space import Dimension, ParamValue, Settings, default_space, point_problems, space_problems
+from digit_search.config.search_space import PARAM_BOUNDS, Dimension, ParamValue, Settings, default_space, point_problems, space_problems
 from digit_search.records import PARAM_NAMES, TrialParams
 
 MAX_REPORTS = 10_000
@@ -60,14 +60,20 @@ class DataSettings(Settings):
     """A CSV that unpacks to more than this is refused."""
 
 
+def _bounds_of(param: str) -> Any:
+    """The bounds that the parameter has where it is searched, too."""
+    low, high = PARAM_BOUNDS[param]
+    return Field(ge=low, le=high)
+
+
 class TrainingSettings(Settings):
     """What every trial trains with, unless it is searched in `search.space`."""
 
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
-    shift_pixels: Annotated[float, Field(ge=0, le=14)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    accumulation_steps: Count = 1
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rotation_degrees: Annotated[float, _bounds_of("rotation_degrees")] = 10.0
+    shift_pixels: Annotated[float, _bounds_of("shift_pixels")] = 0.0
+    weight_decay: Annotated[float, _bounds_of("weight_decay")] = 0.0
+    accumulation_steps: Annotated[int, _bounds_of("accumulation_steps")] = 1
+    label_smoothing: Annotated[float, _bounds_of("label_smoothing")] = 0.0
     stem: Literal["imagenet", "small"] = "imagenet"
     ema_half_life_epochs: Annotated[float, Field(ge=0)] = 0.25
     """Half-life of the moving average of weights and batch-norm statistics; 0 turns it off, as in the notebook."""

@@ -261,7 +261,8 @@ def _parse_event(line: bytes, where: str) -> RunEvent:
         problem = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise RunFolderError(
-            f"{where}: expected an event of a run, found {line[:80].rstrip()!r} ({place}{': ' if place else ''}{problem['msg']})"
+            f"{where}: expected an event of a run, found {line[:80].rstrip()!r} ({place}{': ' if place else ''}{problem['msg']}). "
+            "It is damaged, or another version of digit_search wrote it."
         ) from error
 
 

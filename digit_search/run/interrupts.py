@@ -104,7 +104,7 @@ def send_sigterm_to_this_process() -> None:
 
 
 def exit_time(signal_times: Sequence[float]) -> tuple[float, str]:
-    """When the process has to exit, and the reason to print, from the times of the signals so far. Only the first two count."""
+    """When the process has to exit, and the reason to print, from the times of the signals so far."""
     first = signal_times[0]
     deadline = first + SHUTDOWN_SECONDS
     # Ray's processes exit with this one: most of them at once, two of its agents within a minute.

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import lock_descriptor
-
 from digit_search.errors import RunFolderError
 
 LOCK = ".lock"
@@ -34,6 +32,9 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 def _lock(descriptor: int, path: Path) -> bool:
     """Lock the file unless another process has locked it, or has deleted it since we opened it."""
+    # Imported only where a lock is taken: a cluster's workers, whose filelock may be older, do not need it.
+    from filelock import lock_descriptor
+
     try:
         # Not filelock.FileLock (4.3): on Windows it deletes the file when it releases the lock, and on a file system without locks it
         # uses the file itself as the lock, which stays if the process is killed.

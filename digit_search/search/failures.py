@@ -5,11 +5,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
 from ray.exceptions import RayError
 
 from digit_search.errors import DigitSearchError, InternalError, RayLostError, SearchError, StorageError
 from digit_search.run.active_run import ActiveRun
 
+PACKAGE = Path(__file__).parents[1]
+MAX_DESCRIPTION_CHARACTERS = 300
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ESTALE})
 """An OSError with one of these, about a file that Tune or Optuna writes into the run's folder: the disk is full, read-only or gone."""
 
@@ -49,10 +52,15 @@ def _summary_line(error: BaseException) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """The type, the text and the place of an error, e.g. `KeyError: 'metrics' (tune_adapter.py, line 120)`."""
+    """The type, the text and the place of an error, e.g. `KeyError: 'metrics' (tune_adapter.py, line 120)`.
+
+    The place is the last one in our own code, because a library's says little about a bug of ours.
+    """
+    text = " ".join(str(error).split())[:MAX_DESCRIPTION_CHARACTERS] if isinstance(error, ValidationError) else _summary_line(error)
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {_summary_line(error)}{place}"
+    own = [frame for frame in frames if PACKAGE in Path(frame.filename).parents] or frames
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def restart_lost_ray(search: Callable[[], None], run: ActiveRun) -> None:

@@ -63,7 +63,7 @@ class VisibleTrials:
     def __init__(self, objective: Objective) -> None:
         self._sign = 1 if objective.mode == "min" else -1
         self._trials: dict[int, FrozenTrial] = {}
-        """By place: trials of other runs have negative ones, in their order; this run's have their numbers."""
+        """By place: the trials of other runs come first, in their order, then this run's by number."""
         self.num_scored = 0
 
     def add(self, place: int, trial: FrozenTrial | None) -> None:
@@ -134,13 +134,13 @@ class Suggester:
         self._visible = VisibleTrials(objective)
         self._is_conditional = any(dimension.when for dimension in plan.space.values() if isinstance(dimension, Dimension))
         for index, earlier in enumerate(warm):
-            self._visible.add(index - len(warm), to_optuna(earlier.record, plan.space, objective, run=earlier.run))
+            self._visible.add(index, to_optuna(earlier.record, plan.space, objective, run=earlier.run))
         for record in finished:
             self.learn(record)
 
     def learn(self, record: TrialRecord) -> None:
         """Take in a trial that has ended."""
-        self._visible.add(record.trial, to_optuna(record, self._plan.space, self._objective))
+        self._visible.add(self._plan.num_warm + record.trial, to_optuna(record, self._plan.space, self._objective))
 
     def suggest(self, number: int) -> PlannedTrial:
         """The parameters of a trial: the planned ones, or what TPE suggests."""

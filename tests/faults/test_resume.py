@@ -50,7 +50,7 @@ def test_a_run_that_is_stopped_three_times_gives_the_same_bytes(tmp_path, tiny_d
     run.wait(0)
     assert run.products() == untouched
     assert run.lost_and_repeated() == (0, 0)
-    assert_gone(of_first)
+    assert_gone(of_first, was_killed=True)
     assert not list(run.folder.rglob("checkpoint_*"))
     assert not list(run.folder.rglob(".*.tmp"))
 

@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from digit_search.errors import RunFolderError
-from digit_search.run import lock
 from digit_search.run.lock import locked_folder
 
 HOLD = """
@@ -66,7 +65,7 @@ def test_a_lock_file_that_was_deleted_between_opening_and_locking_is_no_lock(tmp
         (tmp_path / ".lock").unlink()
         return True
 
-    monkeypatch.setattr(lock, "lock_descriptor", lock_and_delete)
+    monkeypatch.setattr("filelock.lock_descriptor", lock_and_delete)
     with pytest.raises(RunFolderError, match="another process works on this run"), locked_folder(tmp_path):
         pass
 
@@ -82,7 +81,7 @@ def test_a_disk_without_locks_is_one_clear_error(tmp_path, monkeypatch):
     def unsupported(descriptor, *, blocking):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(lock, "lock_descriptor", unsupported)
+    monkeypatch.setattr("filelock.lock_descriptor", unsupported)
     with (
         pytest.raises(RunFolderError, match=r"\.lock: cannot be locked: Function not implemented\. Choose a --results folder"),
         locked_folder(tmp_path),

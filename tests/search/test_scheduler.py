@@ -21,6 +21,11 @@ def test_every_decision_at_a_rung_is_returned_and_the_worse_of_three_is_stopped(
     assert decisions == [RungDecision(1, 0, 0.9, True), RungDecision(1, 1, 0.8, False), RungDecision(1, 2, 0.95, True)]
 
 
+def test_without_early_stopping_nothing_is_decided():
+    asha = make(AshaSettings(enabled=False))
+    assert [asha.decide(trial, step, 0.5) for trial in range(3) for step in (1, 2, 4)] == [None] * 9
+
+
 def test_a_loss_is_better_when_lower():
     asha = make(AshaSettings(), metric="val_loss")
     assert [asha.decide(number, 1, score).passed for number, score in enumerate([0.1, 0.2])] == [True, False]

@@ -1,26 +1,24 @@
-"""The search as a stage of a run; no cluster."""
+"""What is said at the end of a search; no Ray."""
 
 import pytest
 
-from digit_search.cluster.placement import WorkerPlan
-from digit_search.errors import InternalError
-from digit_search.records import TrialOrigin, TrialParams
-from digit_search.run.events import TrialStarted
-from digit_search.search import stage
-from digit_search.search.time_budget import TimeBudget
+from digit_search.errors import SearchError
+from digit_search.records import TrialOrigin, TrialParams, TrialStatus
+from digit_search.run.events import TrialEnded, TrialStarted
+from digit_search.run.state import RunState
+from digit_search.search.stage import _check_some_succeeded
 
 
-def test_a_time_budget_that_is_spent_starts_no_ray_and_leaves_no_trial_running(make_active_run):
-    run = make_active_run()
-    run.record(TrialStarted(trial=0, params=TrialParams(), seed=0, origin=TrialOrigin.BASELINE))
-    stage._search_on_ray(run, None, None, TimeBudget("1s", float("-inf")))
-    assert run.state.trial(0).status == "interrupted"
+def add_trial(state, trial, status):
+    state.apply(TrialStarted(trial=trial, params=TrialParams(), seed=0, origin=TrialOrigin.SUGGESTED))
+    state.apply(TrialEnded(trial=trial, status=status, error="TrialError: diverged" if status is TrialStatus.FAILED else ""))
 
 
-def test_a_bug_before_tune_starts_is_named_as_a_bug_too(make_active_run, monkeypatch):
-    def fail(*given):
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(stage, "SearchDriver", fail)
-    with pytest.raises(InternalError, match="a bug in digit_search ended the search: KeyError: 'a bug'"):
-        stage.search_with_tune(make_active_run(), None, None, TimeBudget("", 0.0), WorkerPlan(1, 1, 0.0))
+def test_a_search_of_which_every_trial_failed_fails_with_the_reasons():
+    state = RunState()
+    for trial in range(2):
+        add_trial(state, trial, TrialStatus.FAILED)
+    with pytest.raises(SearchError, match=r"all 2 trials failed:\n  TrialError: diverged"):
+        _check_some_succeeded(state)
+    add_trial(state, 2, TrialStatus.STOPPED)
+    _check_some_succeeded(state)

@@ -154,6 +154,17 @@ def test_a_warm_start_counts_as_start_up_and_repeats_no_random_draw():
     assert len({cold, random, modelled}) == 3
 
 
+def test_a_warm_start_whose_last_trial_is_outside_of_the_space_still_teaches_all_parameters_together():
+    inside = [TrialRecord(trial, TrialStatus.STOPPED, TrialParams(lr=0.001 * (trial + 1)), trial, (metrics(1, 0.5),)) for trial in range(4)]
+    outside = TrialRecord(4, TrialStatus.STOPPED, TrialParams(lr=1.0), 4, (metrics(1, 0.5),))
+    with_it, without_it = (
+        make_suggester(planned=(), warm=[EarlierTrial("other", record) for record in records]) for records in ([*inside, outside], inside)
+    )
+    study = optuna.create_study(direction="maximize", sampler=with_it._sampler(0))
+    study.add_trials(without_it._visible.in_order())
+    assert with_it.suggest(0).params == suggest_params(study.ask(), default_space(), TrialParams())
+
+
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(module, "MAX_VISIBLE", 20)
@@ -202,8 +213,8 @@ def test_complete_trials_are_better_than_pruned_ones_and_those_that_went_further
     assert places(visible)[:3] == [0, 1, 3]
 
 
-def test_trials_of_other_runs_come_first_and_nothing_of_a_short_search_is_hidden(small):
+def test_nothing_of_a_short_search_is_hidden_and_the_order_is_that_of_the_places(small):
     visible = make_visible()
-    for place in (-2, -1, *range(18)):
+    for place in reversed(range(20)):
         visible.add(place, finished(place / 20))
-    assert places(visible) == [-2, -1, *range(18)]
+    assert places(visible) == list(range(20))
