@@ -174,7 +174,7 @@ def _verdict(best: ComparedRun, winner: Score, other: ComparedRun, second: Score
     if not n or not other_n:
         return f"{text}; it is unknown whether that is more than chance, because no file says how many validation digits there were."
     if tied(winner.accuracy, second.accuracy, n, other_n):
-        return f"{text}: chance explains this difference, they are tied."
+        return f"{text}: chance may explain that. They are tied." if points >= 0.005 else f"{text}: they are tied."
     return f"{text}: that is more than chance explains."
 
 

@@ -79,7 +79,7 @@ def _verdict(summary: Summary, other: Score) -> str:
         return "It is unknown whether that is more than chance, because no file says how many validation digits there were."
     digits = plural(summary.num_validation, "digit")
     if other.tied_with_winner:
-        return f"On {digits} chance explains this difference: they are tied."
+        return f"On {digits} chance may explain this difference: they are tied."
     return f"On {digits} that is more than chance explains."
 
 

@@ -36,7 +36,7 @@ def accuracy_with_interval(accuracy: float, n: int | None) -> str:
 
 
 def tied(accuracy: float, other: float, n: int, other_n: int | None = None) -> bool:
-    """Return whether two accuracies, measured on `n` and `other_n` (default: `n`) digits, differ by less than chance explains.
+    """Return whether two accuracies, measured on `n` and `other_n` (default: `n`) digits, differ by less than chance may explain.
 
     The two-sided test at 5 % of Agresti and Caffo (2000), The American Statistician 54, 280-288. It adds one success and one failure to
     each, which makes it reliable near 1: p = (accuracy n + 1) / (n + 2); tied where |p1 - p2| < 1.96 sqrt(v1 + v2), each

@@ -52,11 +52,11 @@ def test_a_clear_lead_differs_and_a_small_one_is_a_tie_also_on_different_numbers
     folders = [scored(make_run, "a", [0.98]), scored(make_run, "b", [0.97]), scored(make_run, "c", [0.9])]
     lines = verdicts(compare(folders))
     assert lines == [
-        "A's winner, trial 0, is 1.00 percentage points more accurate than B's, trial 0: chance explains this difference, they are tied.",
+        "A's winner, trial 0, is 1.00 percentage points more accurate than B's, trial 0: chance may explain that. They are tied.",
         "A's winner, trial 0, is 8.00 percentage points more accurate than C's, trial 0: that is more than chance explains.",
     ]
     few = [scored(make_run, "many", [0.98]), scored(make_run, "few", [0.9], num_validation=20)]
-    assert "they are tied" in verdicts(compare(few))[0]
+    assert "They are tied" in verdicts(compare(few))[0]
 
 
 def test_equal_winners_are_as_accurate_and_different_digits_are_pointed_out(make_run):
