@@ -25,9 +25,9 @@ Command = Callable[[argparse.Namespace], None]
 EPILOG = """\
 exit codes: 0 done; 1 the run failed; 2 a mistake in the command, the settings or the data; 130 interrupted
 
-Trial 0 is the notebook's configuration, with which every other trial can be compared. ASHA judges a trial for the first time after
-search.asha.grace_epochs epochs. With a larger step_size the learning rate has not dropped by then, so such a trial is judged before its
-schedule has had any effect.
+Trial 0 is the notebook's configuration, with which every other trial can be compared. ASHA compares a trial with the others for the
+first time after search.asha.grace_epochs epochs. If a trial's step_size is larger than that, its learning rate has not dropped yet, so it
+is judged before its schedule has had any effect.
 
 configs/default.toml lists every setting. A flag beats --set, which beats --config, which beats the default.
 """
@@ -236,7 +236,13 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     one_setting = "one setting, e.g. --set search.space.lr.high=0.1; repeatable"
     add("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help=one_setting)
     add("--name", metavar="NAME", help="the run's name (default: the time)")
-    add("--max-epochs", dest="search.asha.max_epochs", type=int, metavar="N", help="epochs of a full trial, and of the retraining")
+    add(
+        "--max-epochs",
+        dest="search.asha.max_epochs",
+        type=int,
+        metavar="N",
+        help="most epochs of a trial (default 7) and of the retraining (default 15)",
+    )
     add("--workers", dest="resources.workers", type=int, metavar="N", help="trials at a time (default: as many as fit)")
     add("--cpus-per-trial", dest="resources.cpus_per_trial", type=int, metavar="N", help="CPU threads of a trial (default 1)")
     share = "share of a GPU, e.g. 0.25 (default: 1 if there is a GPU)"
@@ -294,7 +300,7 @@ def _add_doctor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="folder with train.csv and test.csv")
     # The whole job has `config` too. A value given before the command would be replaced by the default of this one.
     parser.add_argument("--config", dest="doctor_config", type=Path, metavar="FILE", help="a run's TOML file")
-    parser.add_argument("--json", action="store_true", help="print all findings as JSON at the end instead")
+    parser.add_argument("--json", action="store_true", help="print all findings as JSON at the end, and nothing else")
     _add_results_option(parser)
 
 
@@ -307,7 +313,7 @@ def _positive(text: str) -> int:
 COMMANDS: dict[str, tuple[str, Command, Callable[[argparse.ArgumentParser], None]]] = {
     "resume": ("resume an interrupted run", _resume, _add_resume_options),
     "retrain": ("train the best (or the named) trial of a run again: new weights, solution.csv and report", _retrain, _add_retrain_options),
-    "predict": ("predict digits with saved weights only", _predict, _add_predict_options),
+    "predict": ("predict digits with saved weights", _predict, _add_predict_options),
     "report": ("rebuild a run's tables and report from its files, or compare several runs", _report, _add_report_options),
     "doctor": ("check what this machine or a cluster offers, what would fail, and how to fix it", _doctor, _add_doctor_options),
 }

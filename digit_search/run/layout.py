@@ -152,7 +152,8 @@ def check_new_run(results: Path, name: str) -> RunFolder:
     if folder.path.exists():
         if not folder.is_incomplete():
             raise RunFolderError(
-                f"{folder.path}: there is a run of this name already; choose another --name, or continue that run with: resume {name}"
+                f"{folder.path}: there is a run of this name already; choose another --name, or continue that run with: "
+                f"python tune_main.py resume {name}"
             )
         _check_only_files(folder.path)
     return folder

@@ -186,7 +186,10 @@ def remote_run(remote: Remote, *, is_new: bool = False) -> RemoteRunFolder:
 def check_new_remote_run(remote: Remote) -> None:
     """Raise RunFolderError if there is a run already, StorageError if the store cannot be reached."""
     if any(name not in FILES_BEFORE_CONFIG and not name.startswith(CLAIMS) for name in remote.files()):
-        raise RunFolderError(f"{remote.uri}: there is a run of this name already; choose another --name, or continue that run with: resume")
+        raise RunFolderError(
+            f"{remote.uri}: there is a run of this name already; choose another --name, or continue that run with: "
+            f"python tune_main.py resume {shlex.quote(remote.uri)}"
+        )
 
 
 @contextmanager

@@ -37,9 +37,9 @@ def importance_plot(found: Sequence[Importance], num_trials: int, name: str = "i
         name,
         "Shares of the importance",
         alt=f"Dot chart of the importance of the parameters: {shares}. {importance_verdict(found, num_trials)}",
-        caption="How much the values of the best quarter of the trials differ from those of all trials (PED-ANOVA; Watanabe, Bansal and "
-        f"Hutter 2023). Lines: 80 % of {NUM_RESAMPLES} resamples of the trials. Grey: what 95 % of {NUM_SHUFFLES} shuffles of the scores "
-        f"stay below.{few}",
+        caption="A parameter matters if the best quarter of the trials have other values of it than all trials have (PED-ANOVA; Watanabe, "
+        f"Bansal and Hutter 2023). The lines cover 80 % of {NUM_RESAMPLES} resamples of the trials. The grey bands are chance: 95 % of "
+        f"{NUM_SHUFFLES} shuffles of the scores stay inside.{few}",
         size=(HALF[0], 1.4 + 0.36 * len(found)),
         paint=paint,
     )
