@@ -134,11 +134,11 @@ AGENTS = ("DashboardAgent", "RuntimeEnvAgent")
 """Ray (2.60) ends them 61 to 63 s after their driver was killed; its other processes are gone within 3 s."""
 
 
-def assert_gone(processes: list[psutil.Process], *, except_agents: bool = False) -> None:
-    """Wait for these processes to end; with `except_agents`, not for the two that outlive a killed driver for a minute."""
+def assert_gone(processes: list[psutil.Process], *, except_agents: bool = False, was_killed: bool = False) -> None:
+    """Wait for these processes to end. Two agents outlive a driver that `was_killed`; `except_agents` does not wait for them."""
     if except_agents:
         processes = [process for process in processes if not any(name in _command(process) for name in AGENTS)]
-    _, alive = psutil.wait_procs(processes, timeout=40)
+    _, alive = psutil.wait_procs(processes, timeout=40 if except_agents or not was_killed else 90)
     assert not alive, [_command(process) for process in alive]
 
 

@@ -17,10 +17,10 @@ def test_a_run_that_is_stopped_three_times_gives_the_same_bytes(tmp_path, tiny_d
     # kill -9 of the driver during the first trial. Its newest checkpoint is then truncated.
     run.start()
     assert run.wait_until(lambda events: sum(event["event"] == "epoch" for event in events) >= 2)
-    children = run.processes()
+    of_first = run.processes()
     run.process.kill()
     run.wait(-9)
-    assert_gone(children, except_agents=True)
+    assert_gone(of_first, except_agents=True)
     newest = newest_checkpoint(run.folder)
     newest.write_bytes(newest.read_bytes()[:-1000])
 
@@ -50,6 +50,7 @@ def test_a_run_that_is_stopped_three_times_gives_the_same_bytes(tmp_path, tiny_d
     run.wait(0)
     assert run.products() == untouched
     assert run.lost_and_repeated() == (0, 0)
+    assert_gone(of_first, was_killed=True)
     assert not list(run.folder.rglob("checkpoint_*"))
     assert not list(run.folder.rglob(".*.tmp"))
 
